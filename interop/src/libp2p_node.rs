@@ -1,0 +1,409 @@
+//! A rust-libp2p node over QUIC on loopback, run by a task of its own and steered through a handle.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+use futures::StreamExt;
+use libp2p::{
+    Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, identify,
+    identity::Keypair,
+    multiaddr::Protocol,
+    ping, request_response,
+    request_response::{OutboundRequestId, ProtocolSupport},
+    swarm::{
+        ConnectionId, NetworkBehaviour, SwarmEvent,
+        dial_opts::{DialOpts, PeerCondition},
+    },
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{
+    codec::{Codec, Framing},
+    service, wait,
+};
+
+/// The agent that the node tells in identify.
+pub const AGENT: &str = "interop-rust-libp2p/0.57";
+
+/// Pings follow each other quickly, so that a test sees the stream reused.
+const PING_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Which of the node's request/response behaviours to use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Which {
+    /// [`service::PREFIXED`].
+    Prefixed,
+    /// [`service::UNTIL_END`].
+    UntilEnd,
+    /// [`service::UNKNOWN`]: asked for, never served.
+    Unknown,
+}
+
+/// Which protocols the node serves, and how much it reads.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Largest request or reply that the node accepts, in bytes.
+    pub read_bytes_max: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            read_bytes_max: service::REPLY_BYTES_MAX,
+        }
+    }
+}
+
+/// What the node has learnt so far.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// The last identify message of each peer.
+    pub identified: BTreeMap<PeerId, identify::Info>,
+    /// Successful pings, by peer.
+    pub pings: BTreeMap<PeerId, usize>,
+    /// Failed pings, in words.
+    pub ping_failures: Vec<String>,
+    /// Connections established so far, by peer.
+    pub opened: BTreeMap<PeerId, usize>,
+    /// Connections closed so far, by peer, with the cause.
+    pub closed: BTreeMap<PeerId, Vec<String>>,
+    /// Requests that this node answered.
+    pub answered: usize,
+    /// Inbound requests that failed, in words.
+    pub inbound_failures: Vec<String>,
+    /// Inbound connections that failed before they were established, in words.
+    pub incoming_errors: Vec<String>,
+}
+
+#[derive(NetworkBehaviour)]
+struct Behaviour {
+    identify: identify::Behaviour,
+    ping: ping::Behaviour,
+    prefixed: request_response::Behaviour<Codec>,
+    until_end: request_response::Behaviour<Codec>,
+    unknown: request_response::Behaviour<Codec>,
+}
+
+type Dialled = oneshot::Sender<Result<(), String>>;
+type Reply = oneshot::Sender<Result<Vec<u8>, String>>;
+
+enum Command {
+    Dial(Option<PeerId>, Multiaddr, Dialled),
+    Request(Which, PeerId, Vec<u8>, Reply),
+}
+
+/// The handle of a running node. The node ends when it is dropped.
+pub struct Libp2pNode {
+    peer_id: PeerId,
+    listen: Multiaddr,
+    commands: mpsc::Sender<Command>,
+    seen: watch::Receiver<Seen>,
+}
+
+impl Libp2pNode {
+    /// Starts a node with a fresh Ed25519 identity that listens on a free port of 127.0.0.1.
+    ///
+    /// # Panics
+    /// When the port cannot be bound: without it no test has a meaning.
+    pub async fn start(options: Options) -> Self {
+        let keypair = Keypair::generate_ed25519();
+        let peer_id = keypair.public().to_peer_id();
+        let mut swarm = swarm(keypair, &options);
+        let any_port = "/ip4/127.0.0.1/udp/0/quic-v1".parse().expect("a literal");
+        swarm.listen_on(any_port).expect("QUIC on loopback");
+        let listen = wait::within("rust-libp2p's own listen address", async {
+            loop {
+                if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
+                    return address;
+                }
+            }
+        })
+        .await;
+        let (commands, inbox) = mpsc::channel(256);
+        let (seen_writer, seen) = watch::channel(Seen::default());
+        tokio::spawn(Task::new(swarm, inbox, seen_writer).run());
+        Self {
+            peer_id,
+            listen,
+            commands,
+            seen,
+        }
+    }
+
+    /// The node's identity.
+    pub fn peer_id(&self) -> PeerId {
+        self.peer_id
+    }
+
+    /// Where the node listens, without `/p2p/…`.
+    pub fn listen_addr(&self) -> Multiaddr {
+        self.listen.clone()
+    }
+
+    /// Dials `address` and expects `peer` there, or anybody if `None`.
+    ///
+    /// # Errors
+    /// What rust-libp2p says, in its words.
+    pub async fn dial(&self, peer: Option<PeerId>, address: Multiaddr) -> Result<(), String> {
+        let (done, result) = oneshot::channel();
+        self.command(Command::Dial(peer, address, done)).await;
+        wait::within("the end of rust-libp2p's dial", result)
+            .await
+            .expect("the node runs")
+    }
+
+    /// Sends a request and awaits the reply.
+    ///
+    /// # Errors
+    /// What rust-libp2p says, in its words.
+    pub async fn request(
+        &self,
+        which: Which,
+        peer: PeerId,
+        body: Vec<u8>,
+    ) -> Result<Vec<u8>, String> {
+        let (done, result) = oneshot::channel();
+        self.command(Command::Request(which, peer, body, done))
+            .await;
+        wait::within("the reply to rust-libp2p's request", result)
+            .await
+            .expect("the node runs")
+    }
+
+    /// The first value that `found` makes of what the node has seen, now or later.
+    pub async fn until<R>(&self, what: &str, found: impl Fn(&Seen) -> Option<R>) -> R {
+        wait::until(what, &mut self.seen.clone(), found).await
+    }
+
+    /// What the node has seen so far.
+    pub fn seen(&self) -> Seen {
+        self.seen.borrow().clone()
+    }
+
+    async fn command(&self, command: Command) {
+        if self.commands.send(command).await.is_err() {
+            panic!("rust-libp2p's task ended early");
+        }
+    }
+}
+
+fn swarm(keypair: Keypair, options: &Options) -> Swarm<Behaviour> {
+    let messages = |framing, name, support| {
+        let codec = Codec {
+            framing,
+            read_bytes_max: options.read_bytes_max,
+        };
+        let config = request_response::Config::default()
+            .with_request_timeout(wait::BOUND)
+            // The default of 100 would make rust-libp2p itself refuse what a test sends at once.
+            .with_max_concurrent_streams(256);
+        request_response::Behaviour::with_codec(
+            codec,
+            [(StreamProtocol::new(name), support)],
+            config,
+        )
+    };
+    SwarmBuilder::with_existing_identity(keypair)
+        .with_tokio()
+        .with_quic()
+        .with_behaviour(|keypair| Behaviour {
+            identify: identify::Behaviour::new(
+                identify::Config::new("/strait-interop/0".to_owned(), keypair.public())
+                    .with_agent_version(AGENT.to_owned()),
+            ),
+            ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
+            prefixed: messages(
+                Framing::LengthPrefixed,
+                service::PREFIXED,
+                ProtocolSupport::Full,
+            ),
+            until_end: messages(
+                Framing::EndOfStream,
+                service::UNTIL_END,
+                ProtocolSupport::Full,
+            ),
+            unknown: messages(
+                Framing::LengthPrefixed,
+                service::UNKNOWN,
+                ProtocolSupport::Outbound,
+            ),
+        })
+        .expect("a behaviour that cannot fail")
+        .with_swarm_config(|config| config.with_idle_connection_timeout(wait::BOUND))
+        .build()
+}
+
+struct Task {
+    swarm: Swarm<Behaviour>,
+    inbox: mpsc::Receiver<Command>,
+    seen: watch::Sender<Seen>,
+    dials: HashMap<ConnectionId, Dialled>,
+    requests: HashMap<(Which, OutboundRequestId), Reply>,
+}
+
+impl Task {
+    fn new(
+        swarm: Swarm<Behaviour>,
+        inbox: mpsc::Receiver<Command>,
+        seen: watch::Sender<Seen>,
+    ) -> Self {
+        Self {
+            swarm,
+            inbox,
+            seen,
+            dials: HashMap::new(),
+            requests: HashMap::new(),
+        }
+    }
+
+    async fn run(mut self) {
+        loop {
+            tokio::select! {
+                event = self.swarm.select_next_some() => self.on_event(event),
+                command = self.inbox.recv() => match command {
+                    Some(command) => self.on_command(command),
+                    // The handle is gone, and with it the test that wanted the node.
+                    None => return,
+                },
+            }
+        }
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Dial(peer, address, done) => {
+                let options = match peer {
+                    Some(peer) => DialOpts::peer_id(peer)
+                        .addresses(vec![address])
+                        .condition(PeerCondition::Always)
+                        .build(),
+                    None => DialOpts::unknown_peer_id().address(address).build(),
+                };
+                let id = options.connection_id();
+                match self.swarm.dial(options) {
+                    Ok(()) => drop(self.dials.insert(id, done)),
+                    Err(error) => drop(done.send(Err(error.to_string()))),
+                }
+            }
+            Command::Request(which, peer, body, done) => {
+                let id = self.behaviour(which).send_request(&peer, body);
+                self.requests.insert((which, id), done);
+            }
+        }
+    }
+
+    fn behaviour(&mut self, which: Which) -> &mut request_response::Behaviour<Codec> {
+        let behaviour = self.swarm.behaviour_mut();
+        match which {
+            Which::Prefixed => &mut behaviour.prefixed,
+            Which::UntilEnd => &mut behaviour.until_end,
+            Which::Unknown => &mut behaviour.unknown,
+        }
+    }
+
+    fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(event) => self.on_behaviour(event),
+            SwarmEvent::ConnectionEstablished {
+                peer_id,
+                connection_id,
+                ..
+            } => {
+                self.note(|seen| *seen.opened.entry(peer_id).or_default() += 1);
+                if let Some(done) = self.dials.remove(&connection_id) {
+                    drop(done.send(Ok(())));
+                }
+            }
+            SwarmEvent::ConnectionClosed { peer_id, cause, .. } => {
+                let cause = cause.map_or_else(|| "closed here".to_owned(), |e| e.to_string());
+                self.note(|seen| seen.closed.entry(peer_id).or_default().push(cause.clone()));
+            }
+            SwarmEvent::OutgoingConnectionError {
+                connection_id,
+                error,
+                ..
+            } => {
+                if let Some(done) = self.dials.remove(&connection_id) {
+                    drop(done.send(Err(in_full(&error))));
+                }
+            }
+            SwarmEvent::IncomingConnectionError { error, .. } => {
+                self.note(|seen| seen.incoming_errors.push(in_full(&error)));
+            }
+            _ => {}
+        }
+    }
+
+    fn on_behaviour(&mut self, event: BehaviourEvent) {
+        match event {
+            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
+                self.note(|seen| drop(seen.identified.insert(peer_id, info.clone())));
+            }
+            BehaviourEvent::Identify(_) => {}
+            BehaviourEvent::Ping(ping::Event { peer, result, .. }) => match result {
+                Ok(_) => self.note(|seen| *seen.pings.entry(peer).or_default() += 1),
+                Err(error) => self.note(|seen| seen.ping_failures.push(error.to_string())),
+            },
+            BehaviourEvent::Prefixed(event) => self.on_message(Which::Prefixed, event),
+            BehaviourEvent::UntilEnd(event) => self.on_message(Which::UntilEnd, event),
+            BehaviourEvent::Unknown(event) => self.on_message(Which::Unknown, event),
+        }
+    }
+
+    fn on_message(&mut self, which: Which, event: request_response::Event<Vec<u8>, Vec<u8>>) {
+        use request_response::{Event, Message};
+        match event {
+            Event::Message { message, .. } => match message {
+                Message::Request {
+                    request, channel, ..
+                } => {
+                    // A peer that left meanwhile needs no answer; that is its own business.
+                    let _ = self
+                        .behaviour(which)
+                        .send_response(channel, service::answer(&request));
+                }
+                Message::Response {
+                    request_id,
+                    response,
+                } => self.finish(which, request_id, Ok(response)),
+            },
+            Event::OutboundFailure {
+                request_id, error, ..
+            } => self.finish(which, request_id, Err(in_full(&error))),
+            Event::InboundFailure { error, .. } => {
+                self.note(|seen| seen.inbound_failures.push(in_full(&error)));
+            }
+            Event::ResponseSent { .. } => self.note(|seen| seen.answered += 1),
+        }
+    }
+
+    fn finish(&mut self, which: Which, id: OutboundRequestId, result: Result<Vec<u8>, String>) {
+        if let Some(done) = self.requests.remove(&(which, id)) {
+            // The test may have given up on it.
+            drop(done.send(result));
+        }
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Seen)) {
+        self.seen.send_modify(change);
+    }
+}
+
+/// An error with all its causes, since rust-libp2p's outer ones say little.
+fn in_full(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}
+
+/// `address` with `/p2p/<peer>` at its end.
+pub fn with_peer(address: &Multiaddr, peer: PeerId) -> Multiaddr {
+    address.clone().with(Protocol::P2p(peer))
+}
