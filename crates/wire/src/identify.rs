@@ -413,7 +413,11 @@ mod tests {
         assert_eq!(out.len(), ENCODED_BYTES_MAX);
         exact.signed_peer_record = Some(&[0; 95]);
         let mut out = Vec::new();
-        assert_eq!(exact.encode(&mut out), Ok(11), "one byte too many costs an address");
+        assert_eq!(
+            exact.encode(&mut out),
+            Ok(11),
+            "one byte too many costs an address"
+        );
         assert_eq!(out.len(), ENCODED_BYTES_MAX - 99);
     }
 
