@@ -183,8 +183,8 @@ impl<'a> Parsed<'a> {
             ));
         }
 
-        // The parser keeps no raw form of the algorithms, and that is what they are compared by. What the signature does
-        // not cover must have the one form that DER allows.
+        // The parser keeps no raw form of the algorithms, and that is what they are compared by. What the
+        // signature does not cover must have the one form that DER allows.
         let (body, _) = any(cert, Tag::Sequence)?;
         let (_, after_signed) = any(body, Tag::Sequence)?;
         let (signature_alg, after_alg) = any(after_signed, Tag::Sequence)?;
