@@ -1,0 +1,125 @@
+//! Fetching the chunks: many at once on the network, a few at the disk, and a fixed number in all.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::ask::{Fetch, ask, mismatch, page};
+use super::window::{CHUNKS_MAX, Window};
+use crate::exit::Failure;
+use crate::place::{Gate, Site};
+use crate::progress::Progress;
+use crate::tree::{Hash, HashCursor, Which, verify};
+use crate::wire::Ask;
+
+/// Chunks held at once, on the network or waiting for the disk. When the disk is slow they pile up to this number and no more
+/// are asked for, so that the sender slows down too.
+const HELD_MAX: usize = CHUNKS_MAX + 8;
+/// Writers at the disk at once.
+const WRITERS: usize = 4;
+
+/// What was fetched, and what did not have to be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    pub(super) fetched_chunks: u64,
+    pub(super) fetched_bytes: u64,
+    pub(super) had_chunks: u64,
+    pub(super) had_bytes: u64,
+}
+
+/// A chunk that came over the network, or was there already.
+struct Arrived {
+    index: u64,
+    hash: Hash,
+    /// `None` if the target had it already.
+    bytes: Option<Bytes>,
+    after: Duration,
+    tries: usize,
+}
+
+/// Fetches, verifies and writes all chunks.
+pub(super) async fn fetch_all<F: Fetch>(
+    fetch: &Arc<F>,
+    cursor: &mut HashCursor,
+    site: &Arc<Site>,
+    gate: &Gate,
+    progress: &Progress,
+) -> Result<Tally, Failure> {
+    let chunks = cursor.shape();
+    let writers = Arc::new(Semaphore::new(WRITERS));
+    let mut window = Window::new();
+    let mut tally = Tally::default();
+    let mut network: JoinSet<Result<Arrived, Failure>> = JoinSet::new();
+    let mut disk: JoinSet<Result<u64, Failure>> = JoinSet::new();
+    let mut next = 0;
+    loop {
+        while next < chunks.leaves() && network.len() < window.chunks() && network.len() + disk.len() < HELD_MAX {
+            let pages = |level, index| page(fetch, Which::Content, level, index);
+            let wrong = || mismatch("the list of chunk hashes");
+            let hash = cursor.leaf(next, pages, wrong).await?.ok_or_else(|| Failure::bug("a chunk without a hash"))?;
+            network.spawn(one(fetch.clone(), site.clone(), gate.clone(), next, hash));
+            next += 1;
+        }
+        tokio::select! {
+            Some(done) = network.join_next() => {
+                let arrived = joined(done)?;
+                let len = u64::from(chunks.page_len(0, arrived.index).unwrap_or_default());
+                let Some(bytes) = arrived.bytes else {
+                    tally.had_chunks += 1;
+                    tally.had_bytes += len;
+                    progress.add(len);
+                    continue;
+                };
+                window.arrived(arrived.after, arrived.tries);
+                tally.fetched_chunks += 1;
+                tally.fetched_bytes += len;
+                disk.spawn(store(writers.clone(), site.clone(), gate.clone(), arrived.index, arrived.hash, len as u32, bytes));
+            }
+            Some(done) = disk.join_next() => progress.add(joined(done)?),
+            else => break,
+        }
+    }
+    Ok(tally)
+}
+
+/// The result of a task. Tasks are only aborted together with whoever waits for them.
+pub(super) fn joined<T>(done: Result<Result<T, Failure>, tokio::task::JoinError>) -> Result<T, Failure> {
+    done.unwrap_or_else(|error| Err(Failure::bug(format!("a part of the transfer broke off: {error}"))))
+}
+
+async fn one<F: Fetch>(fetch: Arc<F>, site: Arc<Site>, gate: Gate, index: u64, hash: Hash) -> Result<Arrived, Failure> {
+    if site.any_present() {
+        let look = tokio::task::spawn_blocking(move || {
+            let _pass = gate.enter()?;
+            site.has(index, &hash)
+        });
+        if joined(look.await)? {
+            return Ok(Arrived { index, hash, bytes: None, after: Duration::ZERO, tries: 1 });
+        }
+    }
+    let began = Instant::now();
+    let (bytes, tries) = ask(&fetch, Ask::Chunk { index }).await?;
+    Ok(Arrived { index, hash, bytes: Some(bytes), after: began.elapsed(), tries })
+}
+
+/// Verifies a chunk and writes it (TR-24, TR-60): in this order, and on a thread that may block.
+async fn store(
+    writers: Arc<Semaphore>,
+    site: Arc<Site>,
+    gate: Gate,
+    index: u64,
+    hash: Hash,
+    len: u32,
+    bytes: Bytes,
+) -> Result<u64, Failure> {
+    let _writer = writers.acquire_owned().await.map_err(|_| Failure::bug("the queue for the disk is gone"))?;
+    let write = tokio::task::spawn_blocking(move || {
+        verify(&bytes, len, &hash).map_err(|_| mismatch(&format!("chunk {index}")))?;
+        let _pass = gate.enter()?;
+        site.write(index, &bytes)
+    });
+    joined(write.await).map(|()| u64::from(len))
+}

@@ -1,0 +1,9 @@
+//! The sending side's view of what it sends: found and hashed once, then read piece by piece.
+
+mod read;
+mod scan;
+mod walk;
+
+pub use read::{Problem, Source};
+pub use scan::{Told, scan};
+pub use walk::{Census, Roots, census};

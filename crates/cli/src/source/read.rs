@@ -1,0 +1,245 @@
+//! Answering requests from the files as they are now, or not at all if they are no longer what was hashed.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::Roots;
+use crate::manifest::{Header, Listing, Part, Walker};
+use crate::spill::{Spill, read_file_full};
+use crate::tree::{Hash, PAGE_BYTES, Tree, Which};
+use crate::wire::{Ask, Status, decline};
+
+/// Bytes of a stamp.
+const STAMP_BYTES: usize = 16;
+
+/// When a file was last written, to tell whether it changed. Its size is checked as well.
+pub(super) fn stamp(meta: &Metadata) -> [u8; STAMP_BYTES] {
+    let since = meta.modified().ok().map(|at| match at.duration_since(std::time::UNIX_EPOCH) {
+        Ok(after) => i128::try_from(after.as_nanos()).unwrap_or(i128::MAX),
+        Err(before) => -i128::try_from(before.duration().as_nanos()).unwrap_or(i128::MAX),
+    });
+    since.unwrap_or(i128::MIN).to_be_bytes()
+}
+
+/// Why a chunk cannot be given.
+#[derive(Debug)]
+pub enum Problem {
+    /// A file is no longer what was hashed.
+    Changed(PathBuf),
+    /// A file cannot be read.
+    Unreadable(PathBuf, io::Error),
+    /// The lists on the disk cannot be read.
+    Lists(io::Error),
+}
+
+impl From<io::Error> for Problem {
+    fn from(error: io::Error) -> Problem {
+        Problem::Lists(error)
+    }
+}
+
+/// What is sent: its manifest, and where the files are.
+#[derive(Debug)]
+pub struct Source {
+    roots: Roots,
+    header: Header,
+    root: Hash,
+    listing: Listing,
+    entries_tree: Tree,
+    content_tree: Tree,
+    /// One stamp for each file, in order.
+    stamps: Spill,
+}
+
+impl Source {
+    pub(super) fn new(roots: Roots, header: Header, listing: Listing, entries_tree: Tree, content_tree: Tree, stamps: Spill) -> Source {
+        let root = header.root();
+        Source { roots, header, root, listing, entries_tree, content_tree, stamps }
+    }
+
+    /// The root that a ticket for this carries.
+    pub fn root(&self) -> Hash {
+        self.root
+    }
+
+    /// The header.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Number of files.
+    pub fn files(&self) -> u64 {
+        self.listing.files()
+    }
+
+    /// Number of folders.
+    pub fn folders(&self) -> u64 {
+        self.listing.entries().saturating_sub(self.listing.files())
+    }
+
+    /// Answers a request for this root. It blocks: it reads from the disk. Memory: one page or chunk.
+    pub fn answer(&self, ask: &Ask) -> Result<Vec<u8>, Problem> {
+        let page = match *ask {
+            Ask::Header => Some(ok(&self.header.encode())),
+            Ask::Done => Some(ok(&[])),
+            Ask::Chunk { index } => self.chunk(index)?,
+            Ask::Page { which: Which::Entries, level: 0, index } => self.entries_page(index)?,
+            Ask::Page { which: Which::Entries, level, index } => self.entries_tree.page(level, index)?.map(|page| ok(&page)),
+            Ask::Page { which: Which::Content, level, index } => self.content_tree.page(level, index)?.map(|page| ok(&page)),
+        };
+        Ok(page.unwrap_or_else(|| decline(Status::NoSuchPart, "")))
+    }
+
+    fn entries_page(&self, index: u64) -> io::Result<Option<Vec<u8>>> {
+        let Some(len) = self.header.entry_pages().page_len(0, index) else {
+            return Ok(None);
+        };
+        let page = self.listing.bytes().read_vec(index * u64::from(PAGE_BYTES), len as usize)?;
+        Ok(Some(ok(&page)))
+    }
+
+    /// A chunk with its status in front, read from the files that it is made of (TR-52).
+    fn chunk(&self, index: u64) -> Result<Option<Vec<u8>>, Problem> {
+        let shape = self.header.content();
+        let Some(len) = shape.page_len(0, index) else {
+            return Ok(None);
+        };
+        let mut reply = vec![Status::Ok.to_byte(); 1 + len as usize];
+        let start = index * u64::from(shape.leaf_bytes());
+        self.listing.overlapping(start, start + u64::from(len), |walker, entry, part| {
+            let path = self.roots.locate(walker.path()).ok_or_else(|| Problem::Lists(io::ErrorKind::InvalidData.into()))?;
+            let buf = &mut reply[1 + part.in_range..1 + part.in_range + part.len];
+            let stamp = self.stamp_of(walker)?;
+            read_part(&path, entry.size, stamp, part, buf)
+        })?;
+        Ok(Some(reply))
+    }
+
+    /// The stamp of the walker's last entry, which is a file.
+    fn stamp_of(&self, walker: &Walker) -> io::Result<Vec<u8>> {
+        let number = walker.files().saturating_sub(1);
+        self.stamps.read_vec(number * STAMP_BYTES as u64, STAMP_BYTES)
+    }
+}
+
+fn ok(bytes: &[u8]) -> Vec<u8> {
+    let mut reply = Vec::with_capacity(1 + bytes.len());
+    reply.push(Status::Ok.to_byte());
+    reply.extend_from_slice(bytes);
+    reply
+}
+
+/// Reads a part of a file. The file is checked after it was read, so that a change in between is seen too (TR-52).
+fn read_part(path: &Path, size: u64, stamped: Vec<u8>, part: Part, buf: &mut [u8]) -> Result<(), Problem> {
+    let unreadable = |error: io::Error| Problem::Unreadable(path.to_owned(), error);
+    let changed = || Problem::Changed(path.to_owned());
+    let file = File::open(path).map_err(|error| if error.kind() == io::ErrorKind::NotFound { changed() } else { unreadable(error) })?;
+    if !file.metadata().map_err(unreadable)?.is_file() {
+        return Err(changed());
+    }
+    let got = read_file_full(&file, part.in_file, buf).map_err(unreadable)?;
+    let meta = file.metadata().map_err(unreadable)?;
+    if got != buf.len() || meta.len() != size || stamp(&meta)[..] != stamped[..] {
+        return Err(changed());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{census, scan};
+    use super::*;
+    use crate::wire::open_reply;
+    use std::fs;
+
+    fn source(dir: &Path) -> Source {
+        let roots = Roots::new(&[dir.join("top")]).unwrap();
+        let count = census(&roots).unwrap();
+        let mut hashed = 0;
+        let source = scan(roots, count, &mut |told| {
+            if let super::super::Told::Hashed(n) = told {
+                hashed += n
+            }
+        });
+        assert_eq!(hashed, count.bytes);
+        source.unwrap()
+    }
+
+    fn tree() -> (tempfile::TempDir, Vec<u8>) {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("top/empty")).unwrap();
+        let big: Vec<u8> = (0..700_000u32).map(|i| (i % 251) as u8).collect();
+        fs::write(dir.path().join("top/a"), b"small").unwrap();
+        fs::write(dir.path().join("top/b"), &big).unwrap();
+        fs::write(dir.path().join("top/c"), b"").unwrap();
+        fs::write(dir.path().join("top/d"), b"tail").unwrap();
+        let content = [b"small", &big[..], b"tail"].concat();
+        (dir, content)
+    }
+
+    /// TR-20, TR-21: the content is all files in the order of their entries, cut in chunks.
+    #[test]
+    fn chunks_are_the_files_one_after_the_other() {
+        let (dir, content) = tree();
+        let source = source(dir.path());
+        assert_eq!((source.files(), source.folders(), source.header().content_len), (4, 2, 700_009));
+        let mut got = Vec::new();
+        for index in 0..source.header().content().leaves() {
+            let reply = source.answer(&Ask::Chunk { index }).unwrap();
+            got.extend_from_slice(&open_reply(reply.into()).unwrap());
+        }
+        assert!(got == content, "chunks differ from the content");
+    }
+
+    /// TR-43: parts that do not exist are declined.
+    #[test]
+    fn parts_that_do_not_exist_are_declined() {
+        let (dir, _) = tree();
+        let source = source(dir.path());
+        let asks = [
+            Ask::Chunk { index: 3 },
+            Ask::Chunk { index: u64::MAX },
+            Ask::Page { which: Which::Entries, level: 0, index: 1 },
+            Ask::Page { which: Which::Entries, level: 1, index: 0 },
+            Ask::Page { which: Which::Content, level: 2, index: 0 },
+            Ask::Page { which: Which::Content, level: 255, index: u64::MAX },
+        ];
+        for ask in asks {
+            assert_eq!(source.answer(&ask).unwrap(), [Status::NoSuchPart.to_byte()], "{ask:?}");
+        }
+        let hashes = source.answer(&Ask::Page { which: Which::Content, level: 1, index: 0 }).unwrap();
+        assert_eq!(hashes.len(), 1 + 3 * 32);
+    }
+
+    /// TR-52: a file that changed, shrank, grew or went away is not sent; the others are.
+    #[test]
+    fn a_changed_file_is_refused_and_the_others_are_not() {
+        type Change = fn(&Path);
+        let changes: [Change; 4] = [
+            |path| fs::write(path, b"other").unwrap(),
+            |path| fs::remove_file(path).unwrap(),
+            |path| {
+                let file = File::options().append(true).open(path).unwrap();
+                file.set_len(3).unwrap();
+            },
+            |path| {
+                fs::remove_file(path).unwrap();
+                fs::create_dir(path).unwrap();
+            },
+        ];
+        for change in changes {
+            let (dir, _) = tree();
+            let path = dir.path().join("top/a");
+            let source = source(dir.path());
+            let past = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
+            change(&path);
+            if path.is_file() {
+                File::options().append(true).open(&path).unwrap().set_modified(past).unwrap();
+            }
+            let first = source.answer(&Ask::Chunk { index: 0 });
+            assert!(matches!(first, Err(Problem::Changed(at)) if at == path));
+            assert!(source.answer(&Ask::Chunk { index: 1 }).is_ok());
+        }
+    }
+}

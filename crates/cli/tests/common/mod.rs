@@ -1,0 +1,206 @@
+//! What several tests share: sample folders, comparing them, and providers that need no network.
+#![allow(dead_code)] // each test uses its own part
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use strait_cli::fetch::{Fetch, FetchError, Outcome};
+use strait_cli::manifest::Header;
+use strait_cli::progress::Progress;
+use strait_cli::provider::Provider;
+use strait_cli::source::{Roots, Source, census, scan};
+use strait_cli::tree::{Hash, Which};
+use strait_cli::wire::{Ask, Status, decline};
+
+pub const EMPTY: &[u8] = &[];
+
+/// Bytes that differ from chunk to chunk.
+pub fn pattern(len: usize, seed: u64) -> Vec<u8> {
+    let mut out = vec![0; len];
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&seed.to_be_bytes());
+    hasher.finalize_xof().fill(&mut out);
+    out
+}
+
+pub fn write(path: &Path, bytes: &[u8]) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+#[cfg(unix)]
+pub fn make_executable(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// A folder with what is difficult: empty and large files, empty folders, names of all kinds, executables, sizes around a chunk.
+pub fn tricky(dir: &Path) -> PathBuf {
+    let top = dir.join("tricky");
+    let chunk = 256 << 10;
+    fs::create_dir_all(top.join("empty folder/inside/of another")).unwrap();
+    for (name, len) in [
+        ("empty", 0),
+        ("one", 1),
+        ("chunk", chunk),
+        ("chunk-1", chunk - 1),
+        ("chunk+1", chunk + 1),
+        ("big/3 chunks and a bit", 3 * chunk + 17),
+        ("Grüße aus München/日本語/🦀.txt", 5000),
+        ("e\u{301}", 7), // decomposed
+        ("é", 8),        // composed: another name
+        ("Case", 9),
+        ("case", 10),
+        ("a.b", 1),
+        ("a/b", 2),
+        ("-rf", 3),
+        (" space ", 4),
+        ("quote\"'`$(x)", 5),
+        ("new\nline", 6),
+        (".hidden", 11),
+        (&format!("long/{}", "n".repeat(255)), 12),
+        ("deep/1/2/3/4/5/6/7/8/9/10/11/12/13/14/15/end", 13),
+        ("z/last, empty", 0),
+    ] {
+        write(&top.join(name), &pattern(len, len as u64));
+    }
+    write(&top.join("bin/run"), b"#!/bin/sh\nexit 0\n");
+    #[cfg(unix)]
+    make_executable(&top.join("bin/run"));
+    top
+}
+
+/// What is in a folder: the content of each file and whether it is executable, `None` for folders.
+pub fn contents(dir: &Path) -> BTreeMap<PathBuf, Option<(Vec<u8>, bool)>> {
+    let mut all = BTreeMap::new();
+    let mut open = vec![dir.to_owned()];
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(dir).unwrap().to_owned();
+            let meta = fs::symlink_metadata(&path).unwrap();
+            if meta.is_dir() {
+                all.insert(name, None);
+                open.push(path);
+            } else {
+                #[cfg(unix)]
+                let run = std::os::unix::fs::PermissionsExt::mode(&meta.permissions()) & 0o100 != 0;
+                #[cfg(not(unix))]
+                let run = false;
+                all.insert(name, Some((if meta.is_symlink() { b"link".to_vec() } else { fs::read(&path).unwrap() }, run)));
+            }
+        }
+    }
+    all
+}
+
+/// Fails with a short text if two folders differ.
+pub fn assert_same(left: &Path, right: &Path) {
+    let (left, right) = (contents(left), contents(right));
+    for (name, what) in &left {
+        assert!(right.get(name) == Some(what), "{} differs or is missing", name.display());
+    }
+    for name in right.keys() {
+        assert!(left.contains_key(name), "{} is too much", name.display());
+    }
+}
+
+pub fn source(paths: &[PathBuf]) -> Source {
+    let roots = Roots::new(paths).unwrap();
+    let count = census(&roots).unwrap();
+    scan(roots, count, &mut |_| ()).unwrap()
+}
+
+pub fn provider(paths: &[PathBuf]) -> Arc<Provider> {
+    Provider::new(source(paths), |_| ())
+}
+
+/// Asks a provider in this process, and may change what it says.
+pub struct Near<M> {
+    pub provider: Arc<Provider>,
+    pub meddle: M,
+}
+
+impl<M> Fetch for Near<M>
+where
+    M: Fn(Ask, Vec<u8>) -> Result<Vec<u8>, FetchError> + Send + Sync + 'static,
+{
+    fn fetch(&self, ask: Ask) -> impl Future<Output = Result<Bytes, FetchError>> + Send {
+        let request = ask.encode(&self.provider.root());
+        async move {
+            let reply = self.provider.clone().answer(ask.protocol(), &request).await;
+            (self.meddle)(ask, reply).map(Bytes::from)
+        }
+    }
+}
+
+/// Fetches from a provider in this process, with `meddle` in between.
+pub async fn get_near<M>(provider: &Arc<Provider>, dir: &Path, meddle: M) -> Result<Outcome, strait_cli::exit::Failure>
+where
+    M: Fn(Ask, Vec<u8>) -> Result<Vec<u8>, FetchError> + Send + Sync + 'static,
+{
+    let near = Near { provider: provider.clone(), meddle };
+    strait_cli::fetch::get(Arc::new(near), provider.root(), dir, &Progress::new(true)).await
+}
+
+/// Fetches as an honest provider would have it.
+pub async fn get_plain(provider: &Arc<Provider>, dir: &Path) -> Result<Outcome, strait_cli::exit::Failure> {
+    get_near(provider, dir, |_, reply| Ok(reply)).await
+}
+
+/// A manifest made by hand, to say what no honest sender says. It answers with whatever it was given.
+pub struct Crafted {
+    pub header: Vec<u8>,
+    pub entries: Vec<u8>,
+    pub content: Vec<u8>,
+}
+
+impl Crafted {
+    /// One page of raw entries and at most one chunk of content, with hashes and counts that are right.
+    pub fn new(entries: Vec<u8>, count: u64, content: &[u8]) -> Crafted {
+        let header = Header {
+            chunk_log2: 18,
+            entries: count,
+            entries_len: entries.len() as u64,
+            entries_root: blake3::hash(&entries),
+            content_len: content.len() as u64,
+            content_root: blake3::hash(content),
+        };
+        Crafted { header: header.encode(), entries, content: content.to_vec() }
+    }
+
+    pub fn root(&self) -> Hash {
+        blake3::hash(&self.header)
+    }
+
+    pub fn answer(&self, ask: Ask) -> Vec<u8> {
+        let part: &[u8] = match ask {
+            Ask::Header => &self.header,
+            Ask::Page { which: Which::Entries, level: 0, index: 0 } => &self.entries,
+            Ask::Chunk { index: 0 } => &self.content,
+            Ask::Done => EMPTY,
+            _ => return decline(Status::NoSuchPart, ""),
+        };
+        [&[0], part].concat()
+    }
+}
+
+impl Fetch for Crafted {
+    async fn fetch(&self, ask: Ask) -> Result<Bytes, FetchError> {
+        Ok(self.answer(ask).into())
+    }
+}
+
+/// One entry as bytes, with nothing checked.
+pub fn raw_entry(kind: u8, depth: u8, name: &[u8], size: u64) -> Vec<u8> {
+    let mut out = vec![kind, depth, name.len() as u8];
+    out.extend_from_slice(name);
+    if kind != 0 {
+        out.extend_from_slice(&size.to_be_bytes());
+    }
+    out
+}
