@@ -1,0 +1,264 @@
+//! The ledger: no grant, no buffer.
+//!
+//! A [`Ledger`] holds the node's budget. Each connection opens one [`Account`] in it, which sets its floor
+//! aside at once, so that what a peer was promised can never be taken by others. A stream draws [`Grant`]s from
+//! its connection's account. At any time
+//!
+//! * held bytes <= granted bytes (each owner keeps what it allocates under its grants),
+//! * granted bytes of an account <= its ceiling,
+//! * the sum over accounts of max(floor, granted) <= budget.
+//!
+//! Sums are kept in atomics only because a node is moved between threads; nothing here waits or spins.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// A node's memory budget, in bytes of allocated memory.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    pool: Arc<Pool>,
+}
+
+#[derive(Debug)]
+struct Pool {
+    budget: u64,
+    /// Sum over accounts of max(floor, granted).
+    committed: AtomicU64,
+    refused: AtomicU64,
+    /// Counts returns, so that whoever was refused can tell that it is worth asking again.
+    returns: AtomicU64,
+}
+
+impl Pool {
+    fn commit(&self, bytes: u64) -> bool {
+        let fits = |sum: u64| sum.checked_add(bytes).filter(|sum| *sum <= self.budget);
+        self.committed.fetch_update(Relaxed, Relaxed, fits).is_ok()
+    }
+
+    fn release(&self, bytes: u64) {
+        self.committed.fetch_sub(bytes, Relaxed);
+        self.returns.fetch_add(1, Relaxed);
+    }
+}
+
+impl Ledger {
+    /// A ledger over `budget` bytes.
+    pub fn new(budget: u64) -> Ledger {
+        Ledger {
+            pool: Arc::new(Pool {
+                budget,
+                committed: AtomicU64::new(0),
+                refused: AtomicU64::new(0),
+                returns: AtomicU64::new(0),
+            }),
+        }
+    }
+
+    /// The configured budget, in bytes.
+    pub fn budget(&self) -> u64 {
+        self.pool.budget
+    }
+
+    /// What is promised or granted now, in bytes; never above the budget.
+    pub fn committed(&self) -> u64 {
+        self.pool.committed.load(Relaxed)
+    }
+
+    /// How many grants were refused since the start.
+    pub fn refused(&self) -> u64 {
+        self.pool.refused.load(Relaxed)
+    }
+
+    /// A number that changes whenever something was given back.
+    pub fn returns(&self) -> u64 {
+        self.pool.returns.load(Relaxed)
+    }
+
+    /// Opens an account with `floor` bytes set aside for it and at most `max` bytes granted at once.
+    ///
+    /// Returns `None`, and changes nothing, when the floor does not fit the budget any more or is above `max`.
+    pub fn open(&self, floor: u64, max: u64) -> Option<Arc<Account>> {
+        if floor > max || !self.pool.commit(floor) {
+            self.pool.refused.fetch_add(1, Relaxed);
+            return None;
+        }
+        Some(Arc::new(Account {
+            pool: self.pool.clone(),
+            floor,
+            max,
+            granted: AtomicU64::new(0),
+        }))
+    }
+}
+
+/// One connection's part of the ledger. Its floor returns to the node when the account and all of its grants are gone.
+#[derive(Debug)]
+pub struct Account {
+    pool: Arc<Pool>,
+    floor: u64,
+    max: u64,
+    granted: AtomicU64,
+}
+
+impl Account {
+    /// Bytes granted now.
+    pub fn granted(&self) -> u64 {
+        self.granted.load(Relaxed)
+    }
+
+    /// The most that this account may be granted at once, in bytes.
+    pub fn max(&self) -> u64 {
+        self.max
+    }
+
+    /// Asks for `bytes`. `None`, with nothing changed but a counter, when they are above the account's ceiling or
+    /// the node has no spare bytes above all floors: the caller waits, which is back-pressure.
+    pub fn grant(self: &Arc<Account>, bytes: u64) -> Option<Grant> {
+        self.take(bytes).then(|| Grant {
+            account: self.clone(),
+            bytes,
+        })
+    }
+
+    fn take(&self, bytes: u64) -> bool {
+        let fits = |sum: u64| sum.checked_add(bytes).filter(|sum| *sum <= self.max);
+        let Ok(before) = self.granted.fetch_update(Relaxed, Relaxed, fits) else {
+            self.pool.refused.fetch_add(1, Relaxed);
+            return false;
+        };
+        let after = before.saturating_add(bytes);
+        if self.pool.commit(self.above_floor(before, after)) {
+            return true;
+        }
+        self.granted.fetch_sub(bytes, Relaxed);
+        self.pool.refused.fetch_add(1, Relaxed);
+        false
+    }
+
+    fn give_back(&self, bytes: u64) {
+        let before = self.granted.fetch_sub(bytes, Relaxed);
+        let after = before.saturating_sub(bytes);
+        self.pool.release(self.above_floor(after, before));
+    }
+
+    /// How much of a growth from `low` to `high` lies above the floor.
+    fn above_floor(&self, low: u64, high: u64) -> u64 {
+        high.max(self.floor).saturating_sub(low.max(self.floor))
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.pool.release(self.floor);
+    }
+}
+
+/// Permission to hold so many bytes. Returns them when dropped.
+#[must_use = "a grant that is dropped gives its bytes back at once"]
+#[derive(Debug)]
+pub struct Grant {
+    account: Arc<Account>,
+    bytes: u64,
+}
+
+impl Grant {
+    /// How many bytes this grant allows.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Changes the grant to `bytes`. Shrinking always succeeds; growing may be refused, and then nothing has changed.
+    #[must_use]
+    pub fn resize(&mut self, bytes: u64) -> bool {
+        match bytes.checked_sub(self.bytes) {
+            Some(more) if !self.account.take(more) => return false,
+            Some(_) => {}
+            None => self.account.give_back(self.bytes.saturating_sub(bytes)),
+        }
+        self.bytes = bytes;
+        true
+    }
+
+    /// Gives back all that is above `bytes`.
+    pub fn shrink(&mut self, bytes: u64) {
+        if bytes < self.bytes {
+            self.account.give_back(self.bytes.saturating_sub(bytes));
+            self.bytes = bytes;
+        }
+    }
+}
+
+impl Drop for Grant {
+    fn drop(&mut self) {
+        self.account.give_back(self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn floors_are_set_aside_and_cannot_be_taken_by_others() {
+        let ledger = Ledger::new(100);
+        let honest = ledger.open(40, 100).expect("fits");
+        let greedy = ledger.open(10, 100).expect("fits");
+        let taken = greedy.grant(60).expect("floor of 10 and all 50 spare bytes");
+        assert!(greedy.grant(1).is_none(), "the rest is the other's floor");
+        let mine = honest.grant(40).expect("the floor is there whatever others took");
+        assert_eq!(ledger.committed(), 100);
+        assert!(ledger.open(1, 1).is_none(), "no room for one more floor");
+        drop((taken, mine, honest, greedy));
+        assert_eq!(ledger.committed(), 0);
+        assert_eq!(ledger.refused(), 2);
+    }
+
+    #[test]
+    fn the_ceiling_of_an_account_holds_though_the_node_has_room() {
+        let ledger = Ledger::new(1000);
+        let account = ledger.open(0, 10).expect("fits");
+        let mut grant = account.grant(10).expect("fits");
+        assert!(!grant.resize(11));
+        assert_eq!(grant.bytes(), 10);
+        grant.shrink(4);
+        assert_eq!(account.granted(), 4);
+    }
+
+    #[test]
+    fn a_floor_outlives_the_account_until_its_last_grant_returns() {
+        let ledger = Ledger::new(10);
+        let account = ledger.open(5, 10).expect("fits");
+        let grant = account.grant(1).expect("fits");
+        drop(account);
+        assert_eq!(ledger.committed(), 5);
+        drop(grant);
+        assert_eq!(ledger.committed(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn sums_hold_whatever_the_order(ops in proptest::collection::vec((0usize..4, 0u64..60), 1..200)) {
+            let ledger = Ledger::new(200);
+            let accounts: Vec<_> = [(10, 80), (0, 200), (50, 50)].iter()
+                .map(|(floor, max)| (*floor, ledger.open(*floor, *max).expect("floors fit"))).collect();
+            let mut grants: Vec<(usize, Grant)> = Vec::new();
+            for (which, bytes) in ops {
+                match accounts.get(which) {
+                    Some((_, account)) => grants.extend(account.grant(bytes).map(|grant| (which, grant))),
+                    None if grants.is_empty() => {}
+                    None => { let at = bytes as usize % grants.len(); drop(grants.swap_remove(at)); }
+                }
+                let mut sum = 0;
+                for (at, (floor, account)) in accounts.iter().enumerate() {
+                    let granted: u64 = grants.iter().filter(|(of, _)| *of == at).map(|(_, grant)| grant.bytes()).sum();
+                    prop_assert_eq!(granted, account.granted());
+                    prop_assert!(granted <= account.max());
+                    sum += granted.max(*floor);
+                }
+                prop_assert_eq!(sum, ledger.committed());
+                prop_assert!(sum <= ledger.budget());
+            }
+        }
+    }
+}

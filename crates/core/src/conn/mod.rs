@@ -1,0 +1,4 @@
+//! Connections: what secures and multiplexes.
+
+pub(crate) mod quic;
+pub mod tls;

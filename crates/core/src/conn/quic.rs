@@ -1,0 +1,590 @@
+//! QUIC v1 (RFC 9000), through the one file that names the QUIC crate.
+//!
+//! The crate is quinn-proto: sans-IO, widely used, and its wire is what libp2p peers speak. Its fork noq-proto adds multipath and
+//! NAT traversal extensions that libp2p does not know; s2n-quic brings its own I/O. What is overridden here, and why:
+//! connection windows (its default is unlimited), the store for connections not yet accepted (each is decided at once here), all sources of
+//! randomness and time (determinism), stream credit (granted in steps).
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::{Bytes, BytesMut};
+use libp2p_identity::{Keypair, PeerId};
+use quinn_proto as quic;
+use quic::{ConnectionError, ConnectionHandle, ConnectionId, DatagramEvent, Dir, StreamEvent, StreamId, VarInt};
+use ring::{hkdf, hmac};
+
+use super::tls;
+use crate::env::{Env, Random, WallClock};
+use crate::error::{Closed, ConfigError, DialError};
+use crate::limits::{CRYPTO_BYTES_MAX, DATAGRAM_BYTES_MAX, Limits};
+use crate::proto::Priority;
+use crate::stream::{Read, StreamPort};
+
+/// Names one of the driver's UDP sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SocketId(pub u8);
+
+/// What is known of a received datagram beside its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Meta {
+    /// The socket that it came in on.
+    pub socket: SocketId,
+    /// The sender's address, as far as it can be believed.
+    pub remote: SocketAddr,
+    /// The local address that it was sent to, where the system tells.
+    pub local_ip: Option<IpAddr>,
+    /// The two ECN bits (RFC 3168), where the system tells.
+    pub ecn: Option<u8>,
+}
+
+/// What to send: `size` bytes in the caller's buffer, as one datagram or as several of `segment_size`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transmit {
+    /// The socket to send on.
+    pub socket: SocketId,
+    /// Where to.
+    pub destination: SocketAddr,
+    /// The local address to send from.
+    pub src_ip: Option<IpAddr>,
+    /// The two ECN bits to set.
+    pub ecn: Option<u8>,
+    /// Bytes in the buffer.
+    pub size: usize,
+    /// The size of each datagram but the last, when there are several.
+    pub segment_size: Option<usize>,
+}
+
+fn transmit(socket: SocketId, from: quic::Transmit) -> Transmit {
+    Transmit {
+        socket,
+        destination: from.destination,
+        src_ip: from.src_ip,
+        ecn: from.ecn.map(|ecn| ecn as u8),
+        size: from.size,
+        segment_size: from.segment_size,
+    }
+}
+
+/// A datagram that was routed and waits for its connection's turn.
+pub(crate) struct Inbound {
+    event: quic::ConnectionEvent,
+    pub(crate) at: Instant,
+    pub(crate) bytes: usize,
+}
+
+/// A first packet of somebody unknown. Has to be decided on at once.
+pub(crate) struct Stranger(quic::Incoming);
+
+impl Stranger {
+    pub(crate) fn proved_address(&self) -> bool {
+        self.0.remote_address_validated()
+    }
+
+    pub(crate) fn remote(&self) -> SocketAddr {
+        self.0.remote_address()
+    }
+}
+
+/// Where a datagram belongs.
+pub(crate) enum Arrival {
+    Nothing,
+    /// An answer without a connection is in the buffer.
+    Response(Transmit),
+    Conn(usize, Inbound),
+    Stranger(Stranger),
+}
+
+/// What happened on a connection.
+#[derive(Debug)]
+pub(crate) enum ConnEvent {
+    /// The handshake is complete; the peer's identity is verified.
+    Connected,
+    Lost(Lost),
+    /// The peer has opened streams: accept them.
+    Opened,
+    Readable(u64),
+    Writable(u64),
+    /// The peer refuses further bytes of this stream.
+    Stopped(u64, u64),
+    /// The peer allows more streams.
+    Available,
+}
+
+/// Why a connection ended, before and after it was established.
+#[derive(Debug, Clone)]
+pub(crate) struct Lost {
+    pub(crate) closed: Closed,
+    pub(crate) dial: DialError,
+}
+
+/// The node's QUIC endpoint.
+pub(crate) struct Quic {
+    endpoint: quic::Endpoint,
+    server: quic::ServerConfig,
+    client_tls: ClientTls,
+    cids: CidMaker,
+    listen: bool,
+}
+
+struct ClientTls {
+    certificate: tls::Certificate,
+    env: Env,
+}
+
+impl Quic {
+    pub(crate) fn new(keypair: &Keypair, env: &Env, random: &mut Random, listen: bool) -> Result<Quic, ConfigError> {
+        let identity = |error: String| ConfigError::Identity(error);
+        let certificate = tls::Certificate::new(keypair, random.seed()).map_err(|error| identity(error.to_string()))?;
+        let server_tls = tls::server_config(&certificate, env.crypto.clone(), env.wall.clone()).map_err(|error| identity(error.to_string()))?;
+        let server_tls =
+            quic::crypto::rustls::QuicServerConfig::try_from(server_tls).map_err(|error| identity(error.to_string()))?;
+        let token_key = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(&random.seed());
+        let mut server = quic::ServerConfig::new(Arc::new(server_tls), Arc::new(token_key));
+        let mut tokens = quic::ValidationTokenConfig::default();
+        tokens.sent(0);
+        server
+            .migration(true)
+            .max_incoming(1)
+            .incoming_buffer_size(0)
+            .incoming_buffer_size_total(0)
+            .validation_token_config(tokens)
+            .time_source(Arc::new(Wall(env.wall.clone())));
+        let cids = CidMaker::new(random);
+        let mut config = quic::EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &random.seed())));
+        let maker = cids.clone();
+        config.cid_generator(move || Box::new(maker.clone())).rng_seed(Some(random.seed()));
+        // The bound is a constant that the QUIC crate accepts; its default would do as well.
+        let _ = config.max_udp_payload_size(DATAGRAM_BYTES_MAX as u16);
+        let endpoint = quic::Endpoint::new(Arc::new(config), listen.then(|| Arc::new(server.clone())), true, None);
+        let client_tls = ClientTls { certificate, env: env.clone() };
+        Ok(Quic { endpoint, server, client_tls, cids, listen })
+    }
+
+    /// Whether the first datagram byte and the destination id say that this can only be for one of our connections. Everything else is
+    /// a stranger's until the endpoint has looked it up.
+    pub(crate) fn is_ours(&self, datagram: &[u8]) -> bool {
+        let Some(first) = datagram.first() else {
+            return true;
+        };
+        if first & 0x80 == 0 {
+            return true;
+        }
+        // Long header: flags, version, length of the destination id, the id (RFC 8999 section 5.1).
+        match datagram.get(5) {
+            Some(8) => datagram.get(6..14).is_some_and(|id| self.cids.made(id)),
+            _ => false,
+        }
+    }
+
+    pub(crate) fn handle(&mut self, at: Instant, meta: Meta, data: BytesMut, buffer: &mut Vec<u8>) -> Arrival {
+        let bytes = data.len();
+        let ecn = meta.ecn.and_then(quic::EcnCodepoint::from_bits);
+        match self.endpoint.handle(at, meta.remote, meta.local_ip, ecn, data, buffer) {
+            None => Arrival::Nothing,
+            Some(DatagramEvent::Response(response)) => Arrival::Response(transmit(meta.socket, response)),
+            Some(DatagramEvent::ConnectionEvent(handle, event)) => Arrival::Conn(handle.0, Inbound { event, at, bytes }),
+            Some(DatagramEvent::NewConnection(incoming)) => Arrival::Stranger(Stranger(incoming)),
+        }
+    }
+
+    pub(crate) fn dial(
+        &mut self,
+        now: Instant,
+        remote: SocketAddr,
+        wanted: PeerId,
+        limits: &Limits,
+        random: &mut Random,
+    ) -> Result<(usize, Conn), DialError> {
+        let found = Arc::new(OnceLock::new());
+        let ClientTls { certificate, env } = &self.client_tls;
+        let bad = |error: String| DialError::BadAddress(error);
+        let tls = tls::client_config(certificate, Some(wanted), env.crypto.clone(), env.wall.clone(), found.clone())
+            .map_err(|error| bad(error.to_string()))?;
+        let tls = quic::crypto::rustls::QuicClientConfig::try_from(tls).map_err(|error| bad(error.to_string()))?;
+        let mut config = quic::ClientConfig::new(Arc::new(tls));
+        let mut first_id = [0; 16];
+        random.fill(&mut first_id);
+        config
+            .transport_config(Arc::new(transport(limits, random)))
+            .token_store(Arc::new(quic::NoneTokenStore))
+            .initial_dst_cid_provider(Arc::new(move || ConnectionId::new(&first_id)));
+        // The name is never sent (no SNI) and never looked at: identity is the key.
+        let (handle, inner) = self.endpoint.connect(now, config, remote, "libp2p").map_err(|error| bad(error.to_string()))?;
+        Ok((handle.0, Conn::new(handle, inner, Some(wanted), found, limits)))
+    }
+
+    /// Begins a handshake with a stranger. `Err` may leave an answer in the buffer.
+    pub(crate) fn accept(
+        &mut self,
+        now: Instant,
+        stranger: Stranger,
+        limits: &Limits,
+        random: &mut Random,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(usize, Conn), Option<quic::Transmit>> {
+        let mut server = self.server.clone();
+        server.transport_config(Arc::new(transport(limits, random)));
+        match self.endpoint.accept(stranger.0, now, buffer, Some(Arc::new(server))) {
+            Ok((handle, inner)) => Ok((handle.0, Conn::new(handle, inner, None, Arc::default(), limits))),
+            Err(error) => Err(error.response),
+        }
+    }
+
+    /// Asks a stranger to prove its address. It must not have proved it before.
+    pub(crate) fn retry(&mut self, stranger: Stranger, socket: SocketId, buffer: &mut Vec<u8>) -> Option<Transmit> {
+        match self.endpoint.retry(stranger.0, buffer) {
+            Ok(answer) => Some(transmit(socket, answer)),
+            Err(error) => {
+                self.endpoint.ignore(error.into_incoming());
+                None
+            }
+        }
+    }
+
+    pub(crate) fn refuse(&mut self, stranger: Stranger, socket: SocketId, buffer: &mut Vec<u8>) -> Transmit {
+        transmit(socket, self.endpoint.refuse(stranger.0, buffer))
+    }
+
+    pub(crate) fn ignore(&mut self, stranger: Stranger) {
+        self.endpoint.ignore(stranger.0);
+    }
+
+    /// Takes no strangers any more.
+    pub(crate) fn stop_listening(&mut self) {
+        self.endpoint.set_server_config(None);
+        self.listen = false;
+    }
+
+    pub(crate) fn listens(&self) -> bool {
+        self.listen
+    }
+
+    /// Exchanges what a connection and the endpoint have to tell each other. True when the connection is gone for good
+    /// and its number free.
+    pub(crate) fn settle(&mut self, conn: &mut Conn) -> bool {
+        while let Some(event) = conn.inner.poll_endpoint_events() {
+            let drained = event.is_drained();
+            if let Some(answer) = self.endpoint.handle_event(conn.handle, event) {
+                conn.inner.handle_event(answer);
+            }
+            if drained {
+                return true;
+            }
+        }
+        false
+    }
+
+    pub(crate) fn answer(socket: SocketId, answer: quic::Transmit) -> Transmit {
+        transmit(socket, answer)
+    }
+}
+
+fn transport(limits: &Limits, random: &mut Random) -> quic::TransportConfig {
+    let mut config = quic::TransportConfig::default();
+    let window = |bytes: u64| VarInt::from_u64(bytes).unwrap_or(VarInt::MAX);
+    config
+        .max_concurrent_bidi_streams(VarInt::from_u32(limits.streams_min))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .receive_window(window(limits.receive_window_min))
+        // One stream may use the whole connection's window: the connection's is the bound, and it moves.
+        .stream_receive_window(window(limits.receive_window_max))
+        .send_window(limits.send_window_min)
+        .crypto_buffer_size(CRYPTO_BYTES_MAX)
+        .datagram_receive_buffer_size(None)
+        .keep_alive_interval(Some(random.jitter(limits.keep_alive)))
+        .max_idle_timeout(quic::IdleTimeout::try_from(limits.idle_timeout).ok())
+        .initial_rtt(Duration::from_millis(100));
+    config
+}
+
+/// The date, for the QUIC crate's tokens.
+#[derive(Debug)]
+struct Wall(Arc<dyn WallClock>);
+
+impl quic::TimeSource for Wall {
+    fn now(&self) -> SystemTime {
+        UNIX_EPOCH.checked_add(self.0.unix_time()).unwrap_or(UNIX_EPOCH)
+    }
+}
+
+/// Makes connection ids of 8 bytes that we know again: five random ones and three of a keyed hash over them. So a long header can
+/// be told from a stranger's before anything is looked up.
+#[derive(Debug, Clone)]
+struct CidMaker {
+    key: hmac::Key,
+    // The QUIC crate wants a factory of generators; they share this source. Nothing ever waits on it.
+    random: Arc<Mutex<Random>>,
+}
+
+impl CidMaker {
+    fn new(random: &mut Random) -> CidMaker {
+        CidMaker {
+            key: hmac::Key::new(hmac::HMAC_SHA256, &random.seed()),
+            random: Arc::new(Mutex::new(Random::new(random.seed()))),
+        }
+    }
+
+    fn mark(&self, body: &[u8]) -> [u8; 3] {
+        let tag = hmac::sign(&self.key, body);
+        let mut mark = [0; 3];
+        mark.iter_mut().zip(tag.as_ref()).for_each(|(to, from)| *to = *from);
+        mark
+    }
+
+    fn made(&self, id: &[u8]) -> bool {
+        let (body, mark) = id.split_at_checked(5).unwrap_or_default();
+        self.mark(body) == mark
+    }
+}
+
+impl quic::ConnectionIdGenerator for CidMaker {
+    fn generate_cid(&mut self) -> ConnectionId {
+        let mut body = [0; 5];
+        self.random.lock().unwrap_or_else(PoisonError::into_inner).fill(&mut body);
+        let mark = self.mark(&body);
+        let mut id = [0; 8];
+        id.iter_mut().zip(body.iter().chain(&mark)).for_each(|(to, from)| *to = *from);
+        ConnectionId::new(&id)
+    }
+
+    fn validate(&self, id: &ConnectionId) -> Result<(), quic::InvalidCid> {
+        if self.made(id) { Ok(()) } else { Err(quic::InvalidCid) }
+    }
+
+    fn cid_len(&self) -> usize {
+        8
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// One QUIC connection.
+pub(crate) struct Conn {
+    handle: ConnectionHandle,
+    inner: quic::Connection,
+    wanted: Option<PeerId>,
+    found: Arc<OnceLock<PeerId>>,
+    idle_timeout: Duration,
+    handshake_deadline: Duration,
+}
+
+impl Conn {
+    fn new(
+        handle: ConnectionHandle,
+        inner: quic::Connection,
+        wanted: Option<PeerId>,
+        found: Arc<OnceLock<PeerId>>,
+        limits: &Limits,
+    ) -> Conn {
+        let (idle_timeout, handshake_deadline) = (limits.idle_timeout, limits.handshake_deadline);
+        Conn { handle, inner, wanted, found, idle_timeout, handshake_deadline }
+    }
+
+    /// Opens and processes a datagram: the part that costs.
+    pub(crate) fn handle(&mut self, inbound: Inbound) {
+        self.inner.handle_event(inbound.event);
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.inner.handle_timeout(now);
+    }
+
+    pub(crate) fn poll_timeout(&mut self) -> Option<Instant> {
+        self.inner.poll_timeout()
+    }
+
+    pub(crate) fn poll(&mut self) -> Option<ConnEvent> {
+        loop {
+            return Some(match self.inner.poll()? {
+                quic::Event::Connected => ConnEvent::Connected,
+                quic::Event::ConnectionLost { reason } => ConnEvent::Lost(self.lost(&reason)),
+                quic::Event::Stream(event) => match event {
+                    StreamEvent::Opened { dir: Dir::Bi } => ConnEvent::Opened,
+                    StreamEvent::Readable { id } => ConnEvent::Readable(number(id)),
+                    StreamEvent::Writable { id } => ConnEvent::Writable(number(id)),
+                    StreamEvent::Stopped { id, error_code } => ConnEvent::Stopped(number(id), error_code.into_inner()),
+                    StreamEvent::Available { dir: Dir::Bi } => ConnEvent::Available,
+                    _ => continue,
+                },
+                _ => continue,
+            });
+        }
+    }
+
+    pub(crate) fn poll_transmit(&mut self, now: Instant, socket: SocketId, max: usize, buffer: &mut Vec<u8>) -> Option<Transmit> {
+        Some(transmit(socket, self.inner.poll_transmit(now, max.max(1), buffer)?))
+    }
+
+    pub(crate) fn close(&mut self, now: Instant, code: u32, reason: &'static str) {
+        self.inner.close(now, VarInt::from_u32(code), Bytes::from_static(reason.as_bytes()));
+    }
+
+    /// The peer's verified identity, once the handshake is complete.
+    pub(crate) fn peer(&self) -> Option<PeerId> {
+        let identity = self.inner.crypto_session().peer_identity()?;
+        let certificates = identity.downcast::<Vec<rustls::pki_types::CertificateDer<'static>>>().ok()?;
+        tls::peer_id_of(certificates.first()?).ok()
+    }
+
+    pub(crate) fn remote(&self) -> SocketAddr {
+        self.inner.remote_address()
+    }
+
+    pub(crate) fn rtt(&self) -> Duration {
+        self.inner.rtt()
+    }
+
+    pub(crate) fn mtu(&self) -> u16 {
+        self.inner.current_mtu()
+    }
+
+    pub(crate) fn lost_packets(&self) -> u64 {
+        self.inner.stats().path.lost_packets
+    }
+
+    pub(crate) fn set_receive_window(&mut self, bytes: u64) {
+        self.inner.set_receive_window(VarInt::from_u64(bytes).unwrap_or(VarInt::MAX));
+    }
+
+    pub(crate) fn set_send_window(&mut self, bytes: u64) {
+        self.inner.set_send_window(bytes);
+    }
+
+    pub(crate) fn set_stream_credit(&mut self, count: u32) {
+        self.inner.set_max_concurrent_streams(Dir::Bi, VarInt::from_u32(count));
+    }
+
+    /// How many streams the peer has open.
+    pub(crate) fn peer_streams(&mut self) -> u64 {
+        self.inner.streams().remote_open_streams(Dir::Bi)
+    }
+
+    /// The local address has changed: go on from the new one.
+    pub(crate) fn local_address_changed(&mut self) {
+        self.inner.local_address_changed();
+    }
+
+    pub(crate) fn open(&mut self) -> Option<u64> {
+        self.inner.streams().open(Dir::Bi).map(number)
+    }
+
+    pub(crate) fn accept(&mut self) -> Option<u64> {
+        self.inner.streams().accept(Dir::Bi).map(number)
+    }
+
+    pub(crate) fn port(&mut self, stream: u64) -> Port<'_> {
+        let id = StreamId::from(VarInt::from_u64(stream).unwrap_or(VarInt::MAX));
+        Port { inner: &mut self.inner, id }
+    }
+
+    fn lost(&self, reason: &ConnectionError) -> Lost {
+        let words = |bytes: &[u8]| match bytes.is_empty() {
+            true => String::new(),
+            // The peer's words go to people and logs: cut, and without control characters.
+            false => format!(": {:?}", String::from_utf8_lossy(bytes.get(..64).unwrap_or(bytes))),
+        };
+        let wrong = match (self.wanted, self.found.get()) {
+            (Some(wanted), Some(found)) if wanted != *found => Some(DialError::WrongPeer { wanted, found: *found }),
+            _ => None,
+        };
+        let (closed, dial) = match reason {
+            ConnectionError::VersionMismatch => {
+                let text = "no common version of QUIC".to_owned();
+                (Closed::Broken(text.clone()), DialError::Incompatible(text))
+            }
+            ConnectionError::TransportError(error) => {
+                let text = error.to_string();
+                (Closed::Broken(text.clone()), DialError::Incompatible(text))
+            }
+            ConnectionError::ConnectionClosed(close) => {
+                let text = format!("{}{}", close.error_code, words(&close.reason));
+                let dial = match u64::from(close.error_code) {
+                    // CRYPTO_ERROR range, RFC 9001 section 4.8: 0x178 is "no application protocol".
+                    0x178 => DialError::Incompatible("it does not speak libp2p".to_owned()),
+                    _ => DialError::Refused(text.clone()),
+                };
+                (Closed::Broken(text), dial)
+            }
+            ConnectionError::ApplicationClosed(close) => {
+                let (code, reason) = (close.error_code.into_inner(), words(&close.reason));
+                let dial = DialError::Refused(format!("code {code}{reason}"));
+                (Closed::There { code, reason }, dial)
+            }
+            ConnectionError::Reset => (Closed::Forgotten, DialError::Refused("it reset the connection".to_owned())),
+            ConnectionError::TimedOut => {
+                (Closed::Silent(self.idle_timeout), DialError::NoAnswer { waited: self.handshake_deadline })
+            }
+            ConnectionError::LocallyClosed => (Closed::Here("closed"), DialError::Closing),
+            ConnectionError::CidsExhausted => (Closed::Here("out of connection ids"), DialError::Full("connection ids")),
+        };
+        Lost { closed, dial: wrong.unwrap_or(dial) }
+    }
+}
+
+fn number(id: StreamId) -> u64 {
+    VarInt::from(id).into_inner()
+}
+
+/// One stream of a connection.
+pub(crate) struct Port<'a> {
+    inner: &'a mut quic::Connection,
+    id: StreamId,
+}
+
+impl Port<'_> {
+    pub(crate) fn set_priority(&mut self, priority: Priority) {
+        let level = match priority {
+            Priority::Urgent => 1,
+            Priority::Normal => 0,
+            Priority::Bulk => -1,
+        };
+        // Fails only when the stream is gone, and then there is nothing to order.
+        let _ = self.inner.send_stream(self.id).set_priority(level);
+    }
+}
+
+impl StreamPort for Port<'_> {
+    fn read(&mut self, max: usize) -> Result<Read, u64> {
+        let mut stream = self.inner.recv_stream(self.id);
+        let Ok(mut chunks) = stream.read(true) else {
+            // Stopped by us, or reported as finished or reset before.
+            return Ok(Read::Finished);
+        };
+        match chunks.next(max) {
+            Ok(Some(chunk)) => Ok(Read::Chunk(chunk.bytes)),
+            Ok(None) => Ok(Read::Finished),
+            Err(quic::ReadError::Blocked) => Ok(Read::Blocked),
+            Err(quic::ReadError::Reset(code)) => Err(code.into_inner()),
+        }
+    }
+
+    fn write(&mut self, chunk: &mut Bytes) -> Result<usize, u64> {
+        if chunk.is_empty() {
+            return Ok(0);
+        }
+        let mut stream = self.inner.send_stream(self.id);
+        match stream.write_chunks(std::slice::from_mut(chunk)) {
+            Ok(written) => Ok(written.bytes),
+            Err(quic::WriteError::Blocked) => Ok(0),
+            Err(quic::WriteError::Stopped(code)) => Err(code.into_inner()),
+            Err(quic::WriteError::ClosedStream) => Err(0),
+        }
+    }
+
+    fn finish(&mut self) {
+        // Fails when the stream is gone or was stopped: then there is nothing to finish.
+        let _ = self.inner.send_stream(self.id).finish();
+    }
+
+    fn reset(&mut self, code: u32) {
+        let _ = self.inner.send_stream(self.id).reset(VarInt::from_u32(code));
+    }
+
+    fn stop(&mut self, code: u32) {
+        let _ = self.inner.recv_stream(self.id).stop(VarInt::from_u32(code));
+    }
+}

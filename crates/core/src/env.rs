@@ -1,0 +1,54 @@
+//! What a node takes from its surroundings: randomness, the wall clock and cryptography. Production hands in the
+//! system's, the simulator seeded ones, and a run is then byte-identical for a seed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand_chacha::ChaCha12Rng;
+use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
+
+/// A clock that tells the date. Used only where a protocol's bytes carry a date (QUIC address tokens).
+pub trait WallClock: Send + Sync + std::fmt::Debug {
+    /// Time since 1970-01-01T00:00:00Z.
+    fn unix_time(&self) -> Duration;
+}
+
+/// The surroundings of one node.
+#[derive(Debug, Clone)]
+pub struct Env {
+    /// Secret and fresh for each start: connection ids, tokens, the certificate key and jitter are drawn from it.
+    pub seed: [u8; 32],
+    /// TLS primitives. Everything random inside TLS comes from here.
+    pub crypto: Arc<rustls::crypto::CryptoProvider>,
+    /// The date.
+    pub wall: Arc<dyn WallClock>,
+}
+
+/// A node's own random source, grown from [`Env::seed`].
+#[derive(Debug)]
+pub(crate) struct Random(ChaCha12Rng);
+
+impl Random {
+    pub(crate) fn new(seed: [u8; 32]) -> Random {
+        Random(ChaCha12Rng::from_seed(seed))
+    }
+
+    pub(crate) fn seed(&mut self) -> [u8; 32] {
+        let mut seed = [0; 32];
+        self.0.fill_bytes(&mut seed);
+        seed
+    }
+
+    pub(crate) fn fill(&mut self, bytes: &mut [u8]) {
+        self.0.fill_bytes(bytes);
+    }
+
+    /// `base` give or take a quarter, so that nothing that many nodes do at an interval falls into step.
+    pub(crate) fn jitter(&mut self, base: Duration) -> Duration {
+        let quarter = u64::try_from(base.as_micros()).unwrap_or(u64::MAX) / 4;
+        let spread = quarter.saturating_mul(2).max(1);
+        let draw = self.0.next_u64() % spread;
+        base.saturating_sub(Duration::from_micros(quarter))
+            .saturating_add(Duration::from_micros(draw))
+    }
+}

@@ -1,0 +1,41 @@
+//! The pure heart of strait: a peer-to-peer node as a state machine.
+//!
+//! Time, randomness and bytes come in, bytes and events go out: no sockets, clock, threads or async in here. See [`Node`] for the
+//! calls and `ARCHITECTURE.md` for the shape.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::panic
+    )
+)]
+
+pub mod budget;
+pub mod conn;
+mod env;
+mod error;
+pub mod limits;
+mod message;
+mod node;
+pub mod proto;
+mod report;
+pub mod stream;
+pub mod turn;
+mod wake;
+
+pub use conn::quic::{Meta, SocketId, Transmit};
+pub use env::{Env, WallClock};
+pub use error::{Breach, Closed, ConfigError, DialError, Fault, RequestError, StreamError};
+pub use libp2p_identity::{Keypair, PeerId, PublicKey};
+pub use limits::Limits;
+pub use message::Message;
+pub use multiaddr::Multiaddr;
+pub use node::{Config, ConnId, Event, Identity, Node, RawRead, Refused, StreamRef};
+pub use proto::{Framing, Idle, Priority, Request, StreamProtocol};
+pub use report::{Audit, Counters, PerProtocol, Totals};
+pub use wake::Why;

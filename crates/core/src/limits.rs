@@ -1,0 +1,275 @@
+//! Every number that bounds a node, with its reason, and how the numbers relate.
+//!
+//! Bytes are allocated bytes. A limit can be changed before a node starts; [`Limits::check`] then proves that all floors
+//! fit together or says which numbers clash and what would fit.
+
+use std::time::Duration;
+
+use crate::error::ConfigError;
+
+/// Bytes that one QUIC connection takes when idle, TLS state and bookkeeping included. Measured with the allocator (see
+/// `tests/ledger.rs`), rounded up; the CRYPTO buffers of a handshake (2 x 16 KiB) are the larger part.
+pub const CONNECTION_BYTES: u64 = 48 << 10;
+/// Bytes that one stream takes in our tables and in the QUIC crate's, without data: machine, state, entries of maps.
+pub const STREAM_BYTES: u64 = 2 << 10;
+/// A header that a machine asks for in one piece is at most so long. The longest is a multistream-select line or a varint.
+pub const HEADER_BYTES_MAX: usize = 1152;
+/// Small writes of a machine are gathered up to this size before they are handed to the transport.
+pub const OUTBOX_BYTES_MAX: usize = 2 << 10;
+/// A chunk is taken from the transport at most so large while a header is being looked for.
+pub const FRONT_BYTES_MAX: usize = 1500;
+/// The QUIC crate compacts a stream's out-of-order store when it holds this much more memory than data.
+pub const REASSEMBLY_SLACK_BYTES: u64 = 32 << 10;
+/// Worst allocated bytes for one byte of receive window: the byte, and compaction starts at 1.5 times the data.
+pub const WINDOW_FACTOR_HALVES: u64 = 5;
+/// The most that peers may buffer of out-of-order CRYPTO data (RFC 9000 section 7.5 asks for at least 4096).
+pub const CRYPTO_BYTES_MAX: usize = 16 << 10;
+/// Bookkeeping of one queued datagram beside its bytes.
+pub const DATAGRAM_OVERHEAD_BYTES: u64 = 256;
+/// The largest UDP payload that we accept: fits a 1500-byte Ethernet frame, and what other libp2p stacks send.
+pub const DATAGRAM_BYTES_MAX: usize = 1500;
+
+/// Work of one packet beside its bytes, in work units (one unit is about the work of one bulk byte): header protection, ACK state.
+pub const PACKET_WORK: u64 = 1_000;
+/// Work of one packet of a connection whose handshake is not complete: a signature and two key exchanges, over few packets.
+pub const HANDSHAKE_PACKET_WORK: u64 = 40_000;
+/// Work of driving one stream once.
+pub const STREAM_WORK: u64 = 500;
+
+const _: () = assert!(HEADER_BYTES_MAX >= 1024 && OUTBOX_BYTES_MAX >= HEADER_BYTES_MAX);
+const _: () = assert!(DATAGRAM_BYTES_MAX >= 1472, "a full Ethernet datagram has to fit");
+
+/// The numbers that an operator may set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
+    /// All that the node may hold for its peers, in bytes.
+    pub memory_bytes: u64,
+    /// All that it may hold for one connection, in bytes.
+    pub connection_bytes_max: u64,
+    /// How many connections at once, handshakes included. What comes beyond is refused before it costs anything.
+    pub connections_max: u32,
+    /// How many of these may be to one identity: two, when both sides dial at once, and one to replace a dead one.
+    pub connections_per_peer_max: u32,
+    /// How many handshakes of strangers may be in flight.
+    pub handshakes_max: u32,
+    /// From so many on, a stranger has to prove its address first (Retry, RFC 9000 section 8.1.2).
+    pub retry_from: u32,
+    /// First packets of strangers that are opened per second on average; each costs key derivation.
+    pub strangers_per_second: u32,
+    /// How long a handshake may take.
+    pub handshake_deadline: Duration,
+    /// A connection without any packet is given up after this.
+    pub idle_timeout: Duration,
+    /// An idle connection is kept alive at about this interval (jittered by a quarter).
+    pub keep_alive: Duration,
+    /// Receive window of a fresh connection, in bytes.
+    pub receive_window_min: u64,
+    /// A connection's receive window grows to at most this.
+    pub receive_window_max: u64,
+    /// Unacknowledged bytes that a fresh connection may hold for sending.
+    pub send_window_min: u64,
+    /// What that may grow to.
+    pub send_window_max: u64,
+    /// Streams that a peer may have open on a fresh connection. Grows in steps while it uses them.
+    pub streams_min: u32,
+    /// What that may grow to.
+    pub streams_max: u32,
+    /// Received datagrams that may wait for a connection's turn, in bytes, from its floor.
+    pub inbox_bytes_min: u64,
+    /// The same when the node has spare memory.
+    pub inbox_bytes_max: u64,
+    /// The longest delay that buffering may add: older datagrams are dropped as loss, and windows are sized by it.
+    pub delay_max: Duration,
+    /// Bytes of messages being received that each connection can always have, whatever others hold.
+    pub message_bytes_min: u64,
+    /// How long negotiating a protocol on a stream may take.
+    pub negotiation_deadline: Duration,
+    /// A message in transit has to grow by `progress_bytes` in each such interval, unless the connection is busy with others.
+    pub progress_interval: Duration,
+    /// See `progress_interval`. 1 byte/s falls below, a 9,600 baud line does not.
+    pub progress_bytes: u64,
+    /// The slowest average rate, in bytes/s, at which a message may take its time beyond its protocol's deadline.
+    pub rate_min: u64,
+    /// Work units of one turn of the node; what is left waits for the next.
+    pub turn_work: u64,
+    /// Work units of one visit to one connection.
+    pub quantum: u32,
+    /// Closing waits so long for what is under way.
+    pub drain_deadline: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            memory_bytes: 512 << 20,
+            connection_bytes_max: 64 << 20,
+            connections_max: 512,
+            connections_per_peer_max: 3,
+            handshakes_max: 64,
+            retry_from: 32,
+            strangers_per_second: 2_000,
+            handshake_deadline: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(30),
+            keep_alive: Duration::from_secs(8),
+            receive_window_min: 64 << 10,
+            receive_window_max: 8 << 20,
+            send_window_min: 64 << 10,
+            send_window_max: 8 << 20,
+            streams_min: 8,
+            streams_max: 256,
+            inbox_bytes_min: 64 << 10,
+            inbox_bytes_max: 2 << 20,
+            delay_max: Duration::from_millis(500),
+            message_bytes_min: 64 << 10,
+            negotiation_deadline: Duration::from_secs(10),
+            progress_interval: Duration::from_secs(3),
+            progress_bytes: 1 << 10,
+            rate_min: 4 << 10,
+            turn_work: 1 << 20,
+            quantum: 32 << 10,
+            drain_deadline: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Limits {
+    /// Worst allocated bytes behind a receive window of `bytes`.
+    pub fn receive_window_cost(bytes: u64) -> u64 {
+        bytes.saturating_mul(WINDOW_FACTOR_HALVES) / 2
+    }
+
+    /// Worst allocated bytes behind a send window of `bytes`: the data, and a record for each packet in flight.
+    pub fn send_window_cost(bytes: u64) -> u64 {
+        bytes.saturating_add(bytes / 4)
+    }
+
+    /// Worst allocated bytes behind allowing a peer `count` streams.
+    pub fn streams_cost(count: u64) -> u64 {
+        let one = STREAM_BYTES
+            .saturating_add(REASSEMBLY_SLACK_BYTES)
+            .saturating_add(HEADER_BYTES_MAX as u64)
+            .saturating_add(FRONT_BYTES_MAX as u64)
+            .saturating_add(OUTBOX_BYTES_MAX as u64);
+        count.saturating_mul(one)
+    }
+
+    /// What each connection has set aside from its first packet to its last, in bytes.
+    pub fn connection_floor(&self) -> u64 {
+        [
+            CONNECTION_BYTES,
+            Self::receive_window_cost(self.receive_window_min),
+            Self::send_window_cost(self.send_window_min),
+            Self::streams_cost(u64::from(self.streams_min)),
+            self.inbox_bytes_min,
+            self.message_bytes_min
+                .saturating_mul(crate::message::Message::HELD_FACTOR),
+        ]
+        .iter()
+        .fold(0, |sum, part| sum.saturating_add(*part))
+    }
+
+    /// Memory for packets of strangers that nobody has been admitted for.
+    pub fn strangers_floor(&self) -> u64 {
+        // Two full first flights each: a hybrid key share spans several Initials.
+        u64::from(self.handshakes_max).saturating_mul(6 * DATAGRAM_BYTES_MAX as u64)
+    }
+
+    /// Proves that the floors fit the memory and that the numbers make sense together.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let floor = self.connection_floor();
+        let needed = floor
+            .saturating_mul(u64::from(self.connections_max))
+            .saturating_add(self.strangers_floor());
+        if needed > self.memory_bytes {
+            let room = self.memory_bytes.saturating_sub(self.strangers_floor());
+            return Err(ConfigError::FloorsDoNotFit {
+                memory_bytes: self.memory_bytes,
+                connections_max: self.connections_max,
+                connection_floor: floor,
+                strangers_floor: self.strangers_floor(),
+                fitting_memory: needed,
+                fitting_connections: room.checked_div(floor).unwrap_or(0),
+            });
+        }
+        if floor > self.connection_bytes_max {
+            return Err(ConfigError::Clash {
+                what: "connection_bytes_max is below what each connection has set aside",
+                low: floor,
+                high: self.connection_bytes_max,
+            });
+        }
+        let pairs = [
+            ("receive_window_min is above receive_window_max", self.receive_window_min, self.receive_window_max),
+            ("send_window_min is above send_window_max", self.send_window_min, self.send_window_max),
+            ("streams_min is above streams_max", self.streams_min.into(), self.streams_max.into()),
+            ("inbox_bytes_min is above inbox_bytes_max", self.inbox_bytes_min, self.inbox_bytes_max),
+            ("retry_from is above handshakes_max", self.retry_from.into(), self.handshakes_max.into()),
+            ("handshakes_max is above connections_max", self.handshakes_max.into(), self.connections_max.into()),
+            ("keep_alive has to be below half of idle_timeout (ms)",
+                millis(self.keep_alive).saturating_mul(2), millis(self.idle_timeout)),
+            ("a quantum is above a turn", self.quantum.into(), self.turn_work),
+            ("receive_window_max has to fit 32 bits", self.receive_window_max, u64::from(u32::MAX)),
+        ];
+        for (what, low, high) in pairs {
+            if low > high {
+                return Err(ConfigError::Clash { what, low, high });
+            }
+        }
+        let not_zero = [
+            ("connections_max", u64::from(self.connections_max)),
+            ("connections_per_peer_max", self.connections_per_peer_max.into()),
+            ("handshakes_max", self.handshakes_max.into()),
+            ("strangers_per_second", self.strangers_per_second.into()),
+            ("streams_min", self.streams_min.into()),
+            ("receive_window_min", self.receive_window_min / 4096),
+            ("send_window_min", self.send_window_min / 4096),
+            ("rate_min", self.rate_min),
+            ("quantum", self.quantum.into()),
+            ("delay_max (ms)", millis(self.delay_max)),
+            ("progress_interval (ms)", millis(self.progress_interval)),
+        ];
+        match not_zero.iter().find(|(_, value)| *value == 0) {
+            Some((what, _)) => Err(ConfigError::TooSmall { what }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_fit() {
+        assert_eq!(Limits::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn floors_that_do_not_fit_are_refused_and_the_advice_is_right() {
+        let mut limits = Limits { connections_max: 100_000, ..Limits::default() };
+        let Err(ConfigError::FloorsDoNotFit { fitting_memory, fitting_connections, .. }) = limits.check() else {
+            panic!("{:?}", limits.check());
+        };
+        limits.connections_max = u32::try_from(fitting_connections).expect("small");
+        assert_eq!(limits.check(), Ok(()), "so many fit");
+        limits.connections_max += 1;
+        assert!(limits.check().is_err(), "and not one more");
+        limits.connections_max = 100_000;
+        limits.memory_bytes = fitting_memory;
+        assert_eq!(limits.check(), Ok(()));
+        limits.memory_bytes -= 1;
+        assert!(limits.check().is_err());
+    }
+
+    #[test]
+    fn clashes_and_zeros_are_named() {
+        let clash = Limits { keep_alive: Duration::from_secs(20), ..Limits::default() }.check();
+        assert!(clash.unwrap_err().to_string().contains("keep_alive"));
+        let zero = Limits { rate_min: 0, ..Limits::default() }.check();
+        assert!(zero.unwrap_err().to_string().contains("rate_min"));
+    }
+}

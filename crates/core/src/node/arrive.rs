@@ -1,0 +1,351 @@
+//! Datagrams in: what belongs to a connection waits in its queue for its turn; what is a stranger's waits in the strangers'.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use libp2p_identity::PeerId;
+
+use super::state::{ConnId, ConnState, Inbox, Phase, Start};
+use super::{Node, STRANGERS};
+use crate::conn::quic::{Arrival, Conn, Inbound, Meta, Quic, SocketId, Stranger, Transmit};
+use crate::error::{Closed, DialError};
+use crate::limits::{DATAGRAM_OVERHEAD_BYTES, HANDSHAKE_PACKET_WORK, Limits, PACKET_WORK};
+use crate::node::credit::Credit;
+use crate::node::{Event, member};
+use crate::proto::pace::deadline;
+use crate::wake::{Key, Why};
+
+/// Answers that belong to no connection wait here; more are dropped, since strangers ask again.
+pub(super) const ANSWERS_MAX: usize = 64;
+
+/// Everybody whose identity is not known.
+pub(super) struct Strangers {
+    queue: VecDeque<(Instant, Meta, BytesMut)>,
+    bytes: u64,
+    /// Connections whose handshake is under way and that have something to do.
+    pub(super) ring: VecDeque<usize>,
+    /// First packets that may be opened now, in millionths.
+    tokens: u64,
+    filled: Instant,
+}
+
+impl Strangers {
+    pub(super) fn new(limits: &Limits, now: Instant) -> Strangers {
+        Strangers { queue: VecDeque::new(), bytes: 0, ring: VecDeque::new(), tokens: burst(limits), filled: now }
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn push(&mut self, now: Instant, meta: Meta, data: BytesMut, cap: u64) -> bool {
+        let cost = (data.capacity() as u64).saturating_add(DATAGRAM_OVERHEAD_BYTES);
+        let bytes = self.bytes.saturating_add(cost);
+        if bytes > cap {
+            return false;
+        }
+        self.bytes = bytes;
+        self.queue.push_back((now, meta, data));
+        true
+    }
+
+    fn pop(&mut self) -> Option<(Instant, Meta, BytesMut)> {
+        let entry = self.queue.pop_front()?;
+        let cost = (entry.2.capacity() as u64).saturating_add(DATAGRAM_OVERHEAD_BYTES);
+        self.bytes = self.bytes.saturating_sub(cost);
+        Some(entry)
+    }
+
+    /// Takes one token of the bucket.
+    fn pay(&mut self, now: Instant, limits: &Limits) -> bool {
+        let passed = u64::try_from(now.saturating_duration_since(self.filled).as_micros()).unwrap_or(u64::MAX);
+        let earned = passed.saturating_mul(u64::from(limits.strangers_per_second));
+        self.tokens = self.tokens.saturating_add(earned).min(burst(limits));
+        self.filled = now;
+        match self.tokens.checked_sub(1_000_000) {
+            Some(rest) => {
+                self.tokens = rest;
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        !self.queue.is_empty() || !self.ring.is_empty()
+    }
+}
+
+fn burst(limits: &Limits) -> u64 {
+    u64::from(limits.handshakes_max).saturating_mul(2_000_000)
+}
+
+impl Node {
+    /// Takes a datagram. Cannot fail: what cannot be used or kept is loss, and counted.
+    pub fn handle_datagram(&mut self, now: Instant, meta: Meta, data: BytesMut) {
+        let totals = &mut self.counters.totals;
+        totals.datagrams_in = totals.datagrams_in.saturating_add(1);
+        totals.datagram_bytes_in = totals.datagram_bytes_in.saturating_add(data.len() as u64);
+        if self.quic.is_ours(&data) {
+            self.route(now, meta, data);
+            return;
+        }
+        let cap = self.strangers_account.max();
+        if self.strangers.push(now, meta, data, cap) {
+            self.turns.activate(STRANGERS);
+        } else {
+            self.counters.totals.strangers_dropped = self.counters.totals.strangers_dropped.saturating_add(1);
+        }
+    }
+
+    /// Looks up whose a datagram is. `at` is when it arrived.
+    fn route(&mut self, at: Instant, meta: Meta, data: BytesMut) {
+        let mut buffer = Vec::new();
+        match self.quic.handle(at, meta, data, &mut buffer) {
+            Arrival::Nothing => {
+                self.counters.totals.dropped_unknown = self.counters.totals.dropped_unknown.saturating_add(1);
+            }
+            Arrival::Response(transmit) => self.answer(transmit, buffer),
+            Arrival::Conn(slot, inbound) => self.enqueue(slot, meta.socket, inbound),
+            Arrival::Stranger(stranger) => self.decide(at, meta.socket, stranger),
+        }
+    }
+
+    fn enqueue(&mut self, slot: usize, socket: SocketId, inbound: Inbound) {
+        let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_deref_mut) else {
+            return;
+        };
+        conn.socket = socket;
+        if conn.inbox.push(inbound, &self.config.limits) {
+            self.activate(slot);
+        } else {
+            self.counters.totals.dropped_full = self.counters.totals.dropped_full.saturating_add(1);
+        }
+    }
+
+    pub(super) fn answer(&mut self, transmit: Transmit, bytes: Vec<u8>) {
+        if self.answers.len() < ANSWERS_MAX {
+            self.answers.push_back((transmit, bytes));
+        } else {
+            self.counters.totals.answers_dropped = self.counters.totals.answers_dropped.saturating_add(1);
+        }
+    }
+
+    /// The strangers' turn: handshakes that are under way before new ones.
+    pub(super) fn serve_strangers(&mut self, now: Instant, may: u64) -> (u64, bool) {
+        let mut cost = 0u64;
+        while cost < may {
+            if let Some(slot) = self.strangers.ring.pop_front() {
+                let Some(conn) = self.conn_mut(slot).filter(|conn| conn.in_strangers_ring) else {
+                    continue;
+                };
+                conn.in_strangers_ring = false;
+                let (done, more) = self.serve_conn(now, slot, may.saturating_sub(cost));
+                cost = cost.saturating_add(done.max(1));
+                if more {
+                    self.activate(slot);
+                }
+                continue;
+            }
+            let Some((at, meta, data)) = self.strangers.pop() else {
+                break;
+            };
+            if now.saturating_duration_since(at) > self.config.limits.delay_max {
+                self.counters.totals.dropped_late = self.counters.totals.dropped_late.saturating_add(1);
+                continue;
+            }
+            if !self.strangers.pay(now, &self.config.limits) {
+                self.counters.totals.strangers_dropped = self.counters.totals.strangers_dropped.saturating_add(1);
+                cost = cost.saturating_add(1);
+                continue;
+            }
+            cost = cost.saturating_add(PACKET_WORK.saturating_mul(10)).saturating_add(data.len() as u64);
+            self.route(at, meta, data);
+        }
+        (cost, self.strangers.has_work())
+    }
+
+    /// Decides at once what becomes of a stranger's first packet.
+    fn decide(&mut self, now: Instant, socket: SocketId, stranger: Stranger) {
+        let limits = &self.config.limits;
+        let mut buffer = Vec::new();
+        if self.handshakes >= limits.handshakes_max {
+            self.counters.totals.strangers_dropped = self.counters.totals.strangers_dropped.saturating_add(1);
+            return self.quic.ignore(stranger);
+        }
+        if self.handshakes >= limits.retry_from && !stranger.proved_address() {
+            self.counters.totals.retries = self.counters.totals.retries.saturating_add(1);
+            if let Some(transmit) = self.quic.retry(stranger, socket, &mut buffer) {
+                self.answer(transmit, buffer);
+            }
+            return;
+        }
+        let Some((account, credit, inbox)) = self.admit(now) else {
+            self.counters.totals.refused = self.counters.totals.refused.saturating_add(1);
+            let transmit = self.quic.refuse(stranger, socket, &mut buffer);
+            return self.answer(transmit, buffer);
+        };
+        match self.quic.accept(now, stranger, &self.config.limits, &mut self.random, &mut buffer) {
+            Ok((slot, quic)) => {
+                self.handshakes = self.handshakes.saturating_add(1);
+                self.counters.totals.handshakes_in = self.counters.totals.handshakes_in.saturating_add(1);
+                self.insert(slot, socket, quic, Phase::Greeting, (account, credit, inbox), now);
+                self.activate(slot);
+            }
+            Err(Some(answer)) => {
+                let transmit = Quic::answer(socket, answer);
+                self.answer(transmit, buffer);
+            }
+            Err(None) => {}
+        }
+    }
+
+    /// Sets memory aside for one more connection, if there is a place and memory.
+    fn admit(&mut self, now: Instant) -> Option<(std::sync::Arc<crate::budget::Account>, Credit, Inbox)> {
+        let limits = &self.config.limits;
+        if self.closing || self.live >= usize::try_from(limits.connections_max).unwrap_or(usize::MAX) {
+            return None;
+        }
+        let account = self.ledger.open(limits.connection_floor(), limits.connection_bytes_max)?;
+        let credit = Credit::new(&account, limits, now)?;
+        let inbox = Inbox::new(account.grant(limits.inbox_bytes_min)?);
+        Some((account, credit, inbox))
+    }
+
+    fn insert(
+        &mut self,
+        slot: usize,
+        socket: SocketId,
+        quic: Conn,
+        phase: Phase,
+        (account, credit, inbox): (std::sync::Arc<crate::budget::Account>, Credit, Inbox),
+        now: Instant,
+    ) -> ConnId {
+        self.generation = self.generation.wrapping_add(1);
+        let id = ConnId { slot: u32::try_from(slot).unwrap_or(u32::MAX), generation: self.generation };
+        let mut conn = ConnState::new(Start { id, quic, socket, phase, account, credit, inbox, now });
+        let until = deadline(now, self.config.limits.handshake_deadline);
+        self.wakes.set(&mut conn.armed, Key::Conn(slot), Some((until, Why::Handshake)));
+        if slot >= self.conns.len() {
+            self.conns.resize_with(slot.saturating_add(1), || None);
+        }
+        if let Some(place) = self.conns.get_mut(slot) {
+            *place = Some(Box::new(conn));
+            self.live = self.live.saturating_add(1);
+        }
+        self.out.activate(slot);
+        id
+    }
+
+    /// Begins to connect to `peer` at a UDP address. [`Event::Connected`] or [`Event::DialFailed`] will follow.
+    ///
+    /// # Errors
+    /// [`DialError`]: nothing was begun.
+    pub fn dial(
+        &mut self,
+        now: Instant,
+        socket: SocketId,
+        remote: std::net::SocketAddr,
+        peer: PeerId,
+    ) -> Result<ConnId, DialError> {
+        if self.closing {
+            return Err(DialError::Closing);
+        }
+        if peer == self.peer_id {
+            return Err(DialError::Itself);
+        }
+        let Some(admitted) = self.admit(now) else {
+            return Err(DialError::Full("all connections or all memory are taken"));
+        };
+        let (slot, quic) = self.quic.dial(now, remote, peer, &self.config.limits, &mut self.random)?;
+        self.counters.totals.dials = self.counters.totals.dials.saturating_add(1);
+        let id = self.insert(slot, socket, quic, Phase::Dialling(peer), admitted, now);
+        self.activate(slot);
+        Ok(id)
+    }
+
+    /// A connection's own deadline: its handshake took too long.
+    pub(super) fn conn_deadline(&mut self, now: Instant, slot: usize) {
+        let waited = self.config.limits.handshake_deadline;
+        let Some(conn) = self.conn_mut(slot) else {
+            return;
+        };
+        if matches!(conn.phase, Phase::Dialling(_) | Phase::Greeting) {
+            self.counters.totals.timeouts = self.counters.totals.timeouts.saturating_add(1);
+            let closed = Closed::Here("the handshake took too long");
+            self.end_conn(now, slot, closed, DialError::NoAnswer { waited });
+            self.close_transport(now, slot, 0, "handshake too slow");
+        }
+    }
+
+    /// Frees the slot of a connection that the transport has forgotten.
+    pub(super) fn remove_conn(&mut self, slot: usize) {
+        let Some(mut conn) = self.conns.get_mut(slot).and_then(Option::take) else {
+            return;
+        };
+        self.live = self.live.saturating_sub(1);
+        self.wakes.set(&mut conn.armed, Key::Conn(slot), None);
+        self.wakes.set(&mut conn.transport_armed, Key::Transport(slot), None);
+        self.turns.remove(member(slot));
+        self.out.remove(slot);
+        self.strangers.ring.retain(|queued| *queued != slot);
+        self.starved.retain(|queued| *queued != slot);
+    }
+
+    /// Ends a connection for the application: every stream gets its one outcome, then the connection its event.
+    pub(super) fn end_conn(&mut self, _now: Instant, slot: usize, closed: Closed, dial: DialError) {
+        let Some(conn) = self.conn_mut(slot) else {
+            return;
+        };
+        let phase = std::mem::replace(&mut conn.phase, Phase::Closed);
+        let id = conn.id;
+        if phase == Phase::Closed {
+            return;
+        }
+        let closed = conn.reason.take().unwrap_or(closed);
+        if phase == Phase::Greeting {
+            // Its place is with the others now: what is left to do is saying goodbye.
+            conn.in_strangers_ring = false;
+            self.strangers.ring.retain(|queued| *queued != slot);
+            self.handshakes = self.handshakes.saturating_sub(1);
+            self.counters.totals.handshakes_in_failed = self.counters.totals.handshakes_in_failed.saturating_add(1);
+        }
+        self.end_streams(slot, &closed);
+        if let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_deref_mut) {
+            self.wakes.set(&mut conn.armed, Key::Conn(slot), None);
+        }
+        match phase {
+            Phase::Dialling(peer) => {
+                self.counters.totals.dials_failed = self.counters.totals.dials_failed.saturating_add(1);
+                self.events.push_back(Event::DialFailed { conn: id, peer, error: dial });
+            }
+            Phase::Open(peer) => {
+                self.counters.totals.connections_closed = self.counters.totals.connections_closed.saturating_add(1);
+                if let Some(slots) = self.peers.get_mut(&peer) {
+                    slots.retain(|other| *other != slot);
+                    if slots.is_empty() {
+                        self.peers.remove(&peer);
+                    }
+                }
+                self.events.push_back(Event::Disconnected { conn: id, peer, reason: closed });
+            }
+            Phase::Greeting | Phase::Closed => {}
+        }
+        self.activate(slot);
+    }
+
+    pub(super) fn close_transport(&mut self, now: Instant, slot: usize, code: u32, reason: &'static str) {
+        if let Some(conn) = self.conn_mut(slot) {
+            conn.quic.close(now, code, reason);
+            self.out.activate(slot);
+            self.activate(slot);
+        }
+    }
+
+    /// Work of one packet on a connection.
+    pub(super) fn packet_work(stranger: bool, bytes: usize) -> u64 {
+        let fixed = if stranger { HANDSHAKE_PACKET_WORK } else { PACKET_WORK };
+        fixed.saturating_add(bytes as u64)
+    }
+}

@@ -1,0 +1,64 @@
+//! A walk over everything that a node holds, against what it may.
+
+use super::arrive::ANSWERS_MAX;
+use super::state::{ConnState, Role};
+use super::{Event, Node};
+use crate::limits::{HEADER_BYTES_MAX, OUTBOX_BYTES_MAX, FRONT_BYTES_MAX};
+use crate::report::Audit;
+
+impl Node {
+    /// Walks everything. For tests, the simulator and diagnosis: the time is in proportion to all streams.
+    pub fn audit(&self) -> Audit {
+        let mut audit = Audit {
+            committed: self.ledger.committed(),
+            budget: self.ledger.budget(),
+            connections: self.live,
+            ..Audit::default()
+        };
+        let cap = |audit: &mut Audit, what: &'static str, len: u64, max: u64| {
+            if len > max {
+                audit.over_cap.push((what, len, max));
+            }
+        };
+        let limits = &self.config.limits;
+        audit.held = audit.held.saturating_add(self.strangers.bytes());
+        cap(&mut audit, "strangers' datagrams", self.strangers.bytes(), limits.strangers_floor());
+        cap(&mut audit, "answers", self.answers.len() as u64, ANSWERS_MAX as u64);
+        cap(&mut audit, "connections", self.live as u64, limits.connections_max.into());
+        cap(&mut audit, "handshakes", self.handshakes.into(), limits.handshakes_max.into());
+        let mut streams = 0usize;
+        for conn in self.conns.iter().flatten() {
+            streams = streams.saturating_add(conn.streams.len());
+            audit.granted = audit.granted.saturating_add(conn.account.granted());
+            cap(&mut audit, "an account", conn.account.granted(), conn.account.max());
+            cap(&mut audit, "a connection's datagrams", conn.inbox.bytes(), conn.inbox.granted());
+            audit.held = audit.held.saturating_add(conn.inbox.bytes());
+            self.audit_streams(conn, &mut audit);
+        }
+        audit.streams = streams;
+        cap(&mut audit, "deadlines", self.wakes.len() as u64, (streams as u64).saturating_add((self.live as u64).saturating_mul(2)));
+        let outcomes = (streams as u64).saturating_mul(2).saturating_add(limits.connections_max.into());
+        let pending = self.events.iter().filter(|event| matches!(event, Event::Ready { .. })).count() as u64;
+        cap(&mut audit, "readiness events", pending, outcomes);
+        audit
+    }
+
+    fn audit_streams(&self, conn: &ConnState, audit: &mut Audit) {
+        let staging = (HEADER_BYTES_MAX as u64)
+            .saturating_add((OUTBOX_BYTES_MAX as u64).saturating_mul(2))
+            .saturating_add(FRONT_BYTES_MAX as u64);
+        for (index, stream) in &conn.streams {
+            let held = stream.io.held();
+            audit.held = audit.held.saturating_add(held);
+            if held > staging.saturating_mul(2) {
+                audit.over_cap.push(("a stream's staging", held, staging.saturating_mul(2)));
+            }
+            let waits = stream.waits;
+            let theirs = (waits.peer || waits.room) && !waits.open_ended && !waits.app && !waits.memory;
+            let started = stream.number.is_some() && !stream.queued && !matches!(stream.role, Role::Queued(_));
+            if theirs && started && stream.armed.at().is_none() {
+                audit.waits_without_deadline.push(format!("stream {index} of {:?} ({:?})", conn.id, stream.role));
+            }
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What a connection may have under way: windows and stream credit.
+//!
+//! Each starts at its floor and doubles while the peer makes use of it, as long as the ledger grants the worst case of what the QUIC
+//! crate may then hold. The receive window is bounded by the measured rate times the delay that is acceptable. What was offered to a peer cannot be taken
+//! back, so grants stay until the connection ends.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Node;
+use crate::budget::{Account, Grant};
+use crate::limits::{CONNECTION_BYTES, Limits};
+
+/// The shortest time over which a rate is taken, for paths with hardly any delay.
+const MEASURE_MIN: Duration = Duration::from_millis(10);
+
+/// A connection's windows and their grant.
+#[derive(Debug)]
+pub(super) struct Credit {
+    grant: Grant,
+    receive_window: u64,
+    send_window: u64,
+    pub(super) streams: u32,
+    mark: Mark,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    at: Instant,
+    bytes_in: u64,
+    bytes_out: u64,
+}
+
+impl Credit {
+    /// With the smallest windows, which the account's floor covers.
+    pub(super) fn new(account: &Arc<Account>, limits: &Limits, now: Instant) -> Option<Credit> {
+        let (receive_window, send_window, streams) = (limits.receive_window_min, limits.send_window_min, limits.streams_min);
+        let grant = account.grant(cost(receive_window, send_window, streams))?;
+        let mark = Mark { at: now, bytes_in: 0, bytes_out: 0 };
+        Some(Credit { grant, receive_window, send_window, streams, mark })
+    }
+
+    pub(super) fn granted(&self) -> u64 {
+        self.grant.bytes()
+    }
+
+    fn grow(&mut self, receive_window: u64, send_window: u64, streams: u32) -> bool {
+        if !self.grant.resize(cost(receive_window, send_window, streams)) {
+            return false;
+        }
+        (self.receive_window, self.send_window, self.streams) = (receive_window, send_window, streams);
+        true
+    }
+}
+
+fn cost(receive_window: u64, send_window: u64, streams: u32) -> u64 {
+    CONNECTION_BYTES
+        .saturating_add(Limits::receive_window_cost(receive_window))
+        .saturating_add(Limits::send_window_cost(send_window))
+        .saturating_add(Limits::streams_cost(u64::from(streams)))
+}
+
+impl Node {
+    /// Looks at how a connection has used what it has, about once a round trip, and grows what was too small.
+    pub(super) fn review_credit(&mut self, now: Instant, slot: usize) {
+        let limits = self.config.limits.clone();
+        let Some(conn) = self.conn_mut(slot) else {
+            return;
+        };
+        let mut grown = 0u64;
+        if conn.quic.peer_streams().saturating_mul(2) >= u64::from(conn.credit.streams) {
+            let more = conn.credit.streams.saturating_mul(2).min(limits.streams_max);
+            let (receive, send) = (conn.credit.receive_window, conn.credit.send_window);
+            if more > conn.credit.streams && conn.credit.grow(receive, send, more) {
+                conn.quic.set_stream_credit(more);
+                grown = grown.saturating_add(1);
+            }
+        }
+        let (bytes_in, bytes_out) = (conn.bytes_in, conn.bytes_out);
+        let mark = conn.credit.mark;
+        let passed = now.saturating_duration_since(mark.at);
+        let moved_in = bytes_in.saturating_sub(mark.bytes_in);
+        let moved_out = bytes_out.saturating_sub(mark.bytes_out);
+        let round = conn.quic.rtt().max(MEASURE_MIN);
+        let due = passed >= round;
+        // Using half of a window in less than a round trip need not be measured to the end.
+        if moved_in.saturating_mul(2) >= conn.credit.receive_window {
+            let rate_bound = per(moved_in, passed, limits.delay_max.max(round.saturating_mul(2)));
+            let more = conn.credit.receive_window.saturating_mul(2).min(limits.receive_window_max);
+            let (send, streams) = (conn.credit.send_window, conn.credit.streams);
+            if more > conn.credit.receive_window && more <= rate_bound && conn.credit.grow(more, send, streams) {
+                conn.quic.set_receive_window(more);
+                grown = grown.saturating_add(1);
+            }
+        }
+        if moved_out.saturating_mul(2) >= conn.credit.send_window {
+            let more = conn.credit.send_window.saturating_mul(2).min(limits.send_window_max);
+            let (receive, streams) = (conn.credit.receive_window, conn.credit.streams);
+            if more > conn.credit.send_window && conn.credit.grow(receive, more, streams) {
+                conn.quic.set_send_window(more);
+                grown = grown.saturating_add(1);
+            }
+        }
+        if due || grown > 0 {
+            conn.credit.mark = Mark { at: now, bytes_in, bytes_out };
+        }
+        self.counters.totals.windows_grown = self.counters.totals.windows_grown.saturating_add(grown);
+    }
+}
+
+/// How many bytes `bytes` in `passed` make in `time`.
+fn per(bytes: u64, passed: Duration, time: Duration) -> u64 {
+    let micros = passed.as_micros().max(1);
+    let product = u128::from(bytes).saturating_mul(time.as_micros());
+    u64::try_from(product.checked_div(micros).unwrap_or(u128::MAX)).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,54 @@
+//! Datagrams out: connections send in turns, a burst each.
+
+use std::num::NonZeroUsize;
+use std::time::Instant;
+
+use super::Node;
+use crate::conn::quic::Transmit;
+use crate::limits::PACKET_WORK;
+
+impl Node {
+    /// The next thing to send: at most `max` datagrams of equal size to one peer, in `buffer`, which is cleared. Take all before
+    /// waiting; if the socket is full keep this one and stop, and the congestion controller will feel it.
+    pub fn poll_transmit(&mut self, now: Instant, max: NonZeroUsize, buffer: &mut Vec<u8>) -> Option<Transmit> {
+        buffer.clear();
+        if let Some((transmit, bytes)) = self.answers.pop_front() {
+            buffer.extend_from_slice(&bytes);
+            self.count_transmit(&transmit);
+            return Some(transmit);
+        }
+        while let Some((slot, may)) = self.out.next() {
+            let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_deref_mut) else {
+                self.out.served(slot, 0, false);
+                continue;
+            };
+            // A visit sends one burst, of about what the member may.
+            let mtu = i64::from(conn.quic.mtu().max(1));
+            let burst = usize::try_from(may.checked_div(mtu).unwrap_or(1).max(1)).unwrap_or(1).min(max.get());
+            match conn.quic.poll_transmit(now, conn.socket, burst, buffer) {
+                Some(transmit) => {
+                    self.out.served(slot, PACKET_WORK.saturating_add(transmit.size as u64), true);
+                    self.count_transmit(&transmit);
+                    return Some(transmit);
+                }
+                None => {
+                    buffer.clear();
+                    self.out.served(slot, 0, false);
+                    if !self.settle(slot) {
+                        self.rearm(slot);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    fn count_transmit(&mut self, transmit: &Transmit) {
+        let segment = transmit.segment_size.unwrap_or(transmit.size).max(1);
+        let datagrams = transmit.size.div_ceil(segment) as u64;
+        let totals = &mut self.counters.totals;
+        totals.transmits = totals.transmits.saturating_add(1);
+        totals.datagrams_out = totals.datagrams_out.saturating_add(datagrams);
+        totals.datagram_bytes_out = totals.datagram_bytes_out.saturating_add(transmit.size as u64);
+    }
+}

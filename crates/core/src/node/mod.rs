@@ -1,0 +1,387 @@
+//! [`Node`]: routes inputs to its parts, serves them in turns, and drains what they have to say. Nothing else is in this file; the
+//! parts beside it are
+//!
+//! * `arrive`: datagrams in, strangers, admission
+//! * `serve`: one connection's turn
+//! * `streams`: one stream's drive and what comes of it
+//! * `depart`: datagrams out
+//! * `commands`: what the application may ask for
+//! * `raw`: what it may do with raw streams
+//! * `credit`: windows and stream credit, granted in steps
+//! * `identity`: identify
+//! * `audit`: what is held, against what may be
+
+mod arrive;
+mod audit;
+mod commands;
+mod credit;
+mod depart;
+mod identity;
+mod raw;
+mod serve;
+mod state;
+mod streams;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use libp2p_identity::{Keypair, PeerId};
+use multiaddr::Multiaddr;
+
+pub use commands::Refused;
+pub use identity::Identity;
+pub use raw::RawRead;
+pub use state::{ConnId, StreamRef};
+
+use crate::budget::{Account, Ledger};
+use crate::conn::quic::{Quic, Transmit};
+use crate::env::{Env, Random};
+use crate::error::{Closed, ConfigError, DialError, RequestError, StreamError};
+use crate::limits::Limits;
+use crate::message::Message;
+use crate::proto::Registry;
+use crate::report::Counters;
+use crate::stream::Output;
+use crate::turn::Turns;
+use crate::wake::{Key, WakeList, Why};
+use arrive::Strangers;
+use state::ConnState;
+
+/// What a node is made of.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Who it is.
+    pub keypair: Keypair,
+    /// What it says of its software in identify, such as `strait/0.1.0`.
+    pub agent: String,
+    /// All numbers.
+    pub limits: Limits,
+    /// Whether strangers may connect.
+    pub listen: bool,
+}
+
+/// What a node has to tell its application.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A connection is established and its peer's identity verified.
+    Connected {
+        /// The connection.
+        conn: ConnId,
+        /// The verified identity.
+        peer: PeerId,
+        /// Whether this node dialled it.
+        dialled: bool,
+    },
+    /// A dial has failed; nothing is left of it.
+    DialFailed {
+        /// The name that [`Node::dial`] gave.
+        conn: ConnId,
+        /// Who was wanted.
+        peer: PeerId,
+        /// Why it failed.
+        error: DialError,
+    },
+    /// A connection has ended. Each of its streams has got its own event before.
+    Disconnected {
+        /// The connection.
+        conn: ConnId,
+        /// Whose it was.
+        peer: PeerId,
+        /// Why it ended.
+        reason: Closed,
+    },
+    /// A request has come. Answer with [`Node::reply`] or [`Node::reject`].
+    Request {
+        /// The stream to answer on.
+        stream: StreamRef,
+        /// Who asks.
+        peer: PeerId,
+        /// The number that [`Node::serve_request`] gave.
+        protocol: usize,
+        /// The request.
+        body: Message,
+    },
+    /// The peer wants no reply any more. Answering is pointless and harmless.
+    Withdrawn {
+        /// The stream of the request.
+        stream: StreamRef,
+    },
+    /// A request of ours has ended.
+    Reply {
+        /// The name that [`Node::request`] gave.
+        stream: StreamRef,
+        /// The reply, or why there is none.
+        result: Result<Message, RequestError>,
+    },
+    /// A ping of ours has ended.
+    Pong {
+        /// The name that [`Node::ping`] gave.
+        stream: StreamRef,
+        /// The round trip's time.
+        result: Result<std::time::Duration, RequestError>,
+    },
+    /// A peer has opened a raw stream.
+    Stream {
+        /// The stream.
+        stream: StreamRef,
+        /// Who opened it.
+        peer: PeerId,
+        /// The number that [`Node::serve_stream`] gave.
+        protocol: usize,
+    },
+    /// A raw stream may be read or written again.
+    Ready {
+        /// The stream.
+        stream: StreamRef,
+    },
+    /// A raw stream is over: both directions have ended, or it failed.
+    Ended {
+        /// The stream. Its name is not valid any more.
+        stream: StreamRef,
+        /// Why it failed, if it did.
+        error: Option<StreamError>,
+    },
+    /// A peer has said what it is and speaks. All of it is its own claim.
+    Identified {
+        /// Who.
+        peer: PeerId,
+        /// What it says.
+        identity: Arc<Identity>,
+    },
+}
+
+/// A node as a pure state machine.
+///
+/// Hand in what has happened with the `handle_*` calls and the application's wishes with the others, in any number and order; then
+/// [`drive`](Node::drive) one bounded turn, take all of [`poll_event`](Node::poll_event) and [`poll_transmit`](Node::poll_transmit),
+/// and wait until [`poll_wake`](Node::poll_wake) or the next input. When `drive` says that work is left, do not wait.
+pub struct Node {
+    peer_id: PeerId,
+    config: Config,
+    random: Random,
+    quic: Quic,
+    ledger: Ledger,
+    /// Holds the strangers' floor.
+    strangers_account: Arc<Account>,
+    conns: Vec<Option<Box<ConnState>>>,
+    live: usize,
+    handshakes: u32,
+    generation: u32,
+    peers: BTreeMap<PeerId, Vec<usize>>,
+    strangers: Strangers,
+    /// Who has work: member 0 are the strangers, member n + 1 the connection in slot n.
+    turns: Turns,
+    /// Who has something to send: slots.
+    out: Turns,
+    wakes: WakeList,
+    /// Connections that were refused memory, and the ledger's mark at that time.
+    starved: VecDeque<usize>,
+    starved_mark: u64,
+    registry: Arc<Registry>,
+    answers: VecDeque<(Transmit, Vec<u8>)>,
+    events: VecDeque<Event>,
+    counters: Counters,
+    external: Vec<Multiaddr>,
+    closing: bool,
+    scratch: Vec<u8>,
+    outputs: Vec<Output>,
+}
+
+const STRANGERS: usize = 0;
+
+fn member(slot: usize) -> usize {
+    slot.saturating_add(1)
+}
+
+impl Node {
+    /// Makes a node.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when the limits do not fit together or the key cannot be used.
+    pub fn new(config: Config, env: Env, now: Instant) -> Result<Node, ConfigError> {
+        config.limits.check()?;
+        let mut random = Random::new(env.seed);
+        let quic = Quic::new(&config.keypair, &env, &mut random, config.listen)?;
+        let ledger = Ledger::new(config.limits.memory_bytes);
+        let floor = config.limits.strangers_floor();
+        let Some(strangers_account) = ledger.open(floor, floor) else {
+            return Err(ConfigError::TooSmall { what: "memory_bytes" });
+        };
+        Ok(Node {
+            peer_id: config.keypair.public().to_peer_id(),
+            random,
+            quic,
+            ledger,
+            strangers_account,
+            conns: Vec::new(),
+            live: 0,
+            handshakes: 0,
+            generation: 0,
+            peers: BTreeMap::new(),
+            strangers: Strangers::new(&config.limits, now),
+            turns: Turns::new(config.limits.quantum),
+            out: Turns::new(config.limits.quantum.saturating_mul(2)),
+            wakes: WakeList::default(),
+            starved: VecDeque::new(),
+            starved_mark: 0,
+            registry: Arc::new(Registry::new()),
+            answers: VecDeque::new(),
+            events: VecDeque::new(),
+            counters: Counters::default(),
+            external: Vec::new(),
+            closing: false,
+            scratch: Vec::new(),
+            outputs: Vec::new(),
+            config,
+        })
+    }
+
+    /// This node's identity.
+    pub fn peer_id(&self) -> PeerId {
+        self.peer_id
+    }
+
+    /// The limits it was made with.
+    pub fn limits(&self) -> &Limits {
+        &self.config.limits
+    }
+
+    /// Takes note that it is `now`: what is due becomes ready to be driven.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some((key, _)) = self.wakes.pop_due(now) {
+            match key {
+                Key::Transport(slot) => {
+                    if let Some(conn) = self.conn_mut(slot) {
+                        conn.transport_armed.fired();
+                        conn.timer_due = true;
+                    }
+                    self.activate(slot);
+                }
+                Key::Conn(slot) => {
+                    if let Some(conn) = self.conn_mut(slot) {
+                        conn.armed.fired();
+                    }
+                    self.conn_deadline(now, slot);
+                }
+                Key::Stream(slot, index) => {
+                    if let Some(conn) = self.conn_mut(slot)
+                        && let Some(stream) = conn.streams.get_mut(index)
+                    {
+                        stream.armed.fired();
+                        conn.queue(index);
+                    }
+                    self.activate(slot);
+                }
+            }
+        }
+    }
+
+    /// Serves those who have work, in turns, up to the limit of one turn. True when work is left.
+    pub fn drive(&mut self, now: Instant) -> bool {
+        let totals = &mut self.counters.totals;
+        totals.turns = totals.turns.saturating_add(1);
+        self.feed_starved();
+        let mut left = self.config.limits.turn_work;
+        while left > 0 {
+            let Some((id, may)) = self.turns.next() else {
+                break;
+            };
+            let may = u64::try_from(may).unwrap_or(0);
+            let (cost, more) = match id.checked_sub(1) {
+                None => self.serve_strangers(now, may),
+                Some(slot) => self.serve_conn(now, slot, may),
+            };
+            self.turns.served(id, cost, more);
+            self.counters.totals.work = self.counters.totals.work.saturating_add(cost);
+            // A visit that cost nothing is still a visit.
+            left = left.saturating_sub(cost.max(1));
+        }
+        self.counters.totals.grants_refused = self.ledger.refused();
+        let more = !self.turns.is_idle();
+        self.counters.totals.turns_full = self.counters.totals.turns_full.saturating_add(u64::from(more));
+        more
+    }
+
+    /// The next thing to tell the application.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        let event = self.events.pop_front()?;
+        if let Event::Ready { stream } = &event
+            && let Some((_, stream)) = self.find_stream(*stream)
+        {
+            stream.told_ready = false;
+        }
+        Some(event)
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) at the latest, and why.
+    pub fn poll_wake(&self) -> Option<(Instant, Why)> {
+        self.wakes.first()
+    }
+
+    /// All counters.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Who is connected.
+    pub fn peers(&self) -> impl Iterator<Item = PeerId> {
+        self.peers.keys().copied()
+    }
+
+    fn conn(&self, slot: usize) -> Option<&ConnState> {
+        self.conns.get(slot)?.as_deref()
+    }
+
+    fn conn_mut(&mut self, slot: usize) -> Option<&mut ConnState> {
+        self.conns.get_mut(slot)?.as_deref_mut()
+    }
+
+    /// Puts a connection where its work is served: with the strangers until it has proved who it is, then by itself.
+    fn activate(&mut self, slot: usize) {
+        let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_deref_mut) else {
+            return;
+        };
+        if !conn.is_stranger() {
+            self.turns.activate(member(slot));
+            return;
+        }
+        if !conn.in_strangers_ring {
+            conn.in_strangers_ring = true;
+            self.strangers.ring.push_back(slot);
+        }
+        self.turns.activate(STRANGERS);
+    }
+
+    /// Lets those try again who were refused memory, if some was given back since.
+    fn feed_starved(&mut self) {
+        if self.starved.is_empty() || self.ledger.returns() == self.starved_mark {
+            return;
+        }
+        for slot in std::mem::take(&mut self.starved) {
+            if let Some(conn) = self.conn_mut(slot) {
+                conn.starved = false;
+                let hungry: Vec<usize> = conn
+                    .streams
+                    .iter()
+                    .filter(|(_, stream)| stream.waits.memory)
+                    .map(|(index, _)| index)
+                    .collect();
+                hungry.into_iter().for_each(|index| conn.queue(index));
+                self.activate(slot);
+            }
+        }
+    }
+
+    fn note_starved(&mut self, slot: usize) {
+        let mark = self.ledger.returns();
+        if let Some(conn) = self.conn_mut(slot)
+            && !conn.starved
+        {
+            conn.starved = true;
+            self.starved.push_back(slot);
+            self.starved_mark = mark;
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Raw streams: the application reads and writes them directly, so nothing is buffered in between.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::Node;
+use super::state::StreamRef;
+use crate::error::StreamError;
+use crate::stream::{Around, StreamIo};
+
+/// What came of reading a raw stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RawRead {
+    /// Bytes, in order, never empty.
+    Chunk(Bytes),
+    /// Nothing now. [`Event::Ready`](super::Event::Ready) will follow.
+    Blocked,
+    /// The peer has finished its direction and everything was read.
+    Finished,
+}
+
+impl Node {
+    fn with_raw<T>(&mut self, now: Instant, name: StreamRef, act: impl FnOnce(&mut StreamIo<'_>) -> T) -> Option<T> {
+        let (slot, index) = {
+            let (slot, stream) = self.find_stream(name)?;
+            if !stream.role.is_raw() {
+                return None;
+            }
+            (slot, usize::try_from(name.index).ok()?)
+        };
+        let limits = &self.config.limits;
+        let conn = self.conns.get_mut(slot)?.as_deref_mut()?;
+        let around = Around { now, limits, connection_in: conn.bytes_in, connection_out: conn.bytes_out };
+        let stream = conn.streams.get_mut(index)?;
+        let mut port = conn.quic.port(stream.number?);
+        let before = (stream.io.bytes_in, stream.io.bytes_out);
+        let mut outputs = Vec::new();
+        let mut io = StreamIo::new(around, &mut port, &mut stream.io, &mut outputs);
+        let result = act(&mut io);
+        io.flush();
+        let closed = io.closed();
+        let moved_in = stream.io.bytes_in.saturating_sub(before.0);
+        let moved_out = stream.io.bytes_out.saturating_sub(before.1);
+        conn.bytes_in = conn.bytes_in.saturating_add(moved_in);
+        conn.bytes_out = conn.bytes_out.saturating_add(moved_out);
+        let totals = &mut self.counters.totals;
+        totals.stream_bytes_in = totals.stream_bytes_in.saturating_add(moved_in);
+        totals.stream_bytes_out = totals.stream_bytes_out.saturating_add(moved_out);
+        if closed || moved_in > 0 || moved_out > 0 {
+            self.stir(slot, name);
+        }
+        self.out.activate(slot);
+        Some(result)
+    }
+
+    /// Whether a raw stream is known, though the transport may not have room to open it yet.
+    fn is_opening(&mut self, name: StreamRef) -> bool {
+        self.find_stream(name).is_some_and(|(_, stream)| stream.role.is_raw() && stream.number.is_none())
+    }
+
+    /// Reads at most `max` bytes without copying them.
+    ///
+    /// # Errors
+    /// [`StreamError::Reset`] when the peer has reset its direction, [`StreamError::ClosedHere`] when the stream is over.
+    pub fn read(&mut self, now: Instant, name: StreamRef, max: usize) -> Result<RawRead, StreamError> {
+        if self.is_opening(name) {
+            return Ok(RawRead::Blocked);
+        }
+        let result = self.with_raw(now, name, |io| {
+            if let Some(chunk) = io.take(max.max(1)) {
+                return Ok(RawRead::Chunk(chunk));
+            }
+            if let Some(code) = io.peer_reset() {
+                return Err(StreamError::Reset(code));
+            }
+            Ok(if io.peer_finished() { RawRead::Finished } else { RawRead::Blocked })
+        });
+        result.unwrap_or(Err(StreamError::ClosedHere))
+    }
+
+    /// Writes as much of `chunk` as there is room for, without copying it, and removes it from the front. Returns how much; 0 means
+    /// blocked, and [`Event::Ready`](super::Event::Ready) will follow.
+    ///
+    /// # Errors
+    /// [`StreamError::Stopped`] when the peer wants no more, [`StreamError::ClosedHere`] when the stream is over.
+    pub fn write(&mut self, now: Instant, name: StreamRef, chunk: &mut Bytes) -> Result<usize, StreamError> {
+        if self.is_opening(name) {
+            return Ok(0);
+        }
+        let result = self.with_raw(now, name, |io| {
+            let taken = io.give(chunk);
+            match io.peer_stopped() {
+                Some(code) if taken == 0 => Err(StreamError::Stopped(code)),
+                _ => Ok(taken),
+            }
+        });
+        result.unwrap_or(Err(StreamError::ClosedHere))
+    }
+
+    /// Closes our direction behind what was written. The peer's goes on.
+    ///
+    /// # Errors
+    /// [`StreamError::ClosedHere`] when the stream is over.
+    pub fn finish(&mut self, now: Instant, name: StreamRef) -> Result<(), StreamError> {
+        self.with_raw(now, name, |io| io.finish()).ok_or(StreamError::ClosedHere)?;
+        if let Some((slot, _)) = self.find_stream(name) {
+            self.stir(slot, name);
+        }
+        Ok(())
+    }
+
+    /// Gives our direction up: what was not delivered is lost, and the peer is told `code`.
+    pub fn reset(&mut self, now: Instant, name: StreamRef, code: u32) {
+        let _ = self.with_raw(now, name, |io| io.reset(code));
+        if let Some((slot, _)) = self.find_stream(name) {
+            self.stir(slot, name);
+        }
+    }
+
+    /// Wants nothing more from the peer, which is told `code`.
+    pub fn stop(&mut self, now: Instant, name: StreamRef, code: u32) {
+        let _ = self.with_raw(now, name, |io| io.stop(code));
+        if let Some((slot, _)) = self.find_stream(name) {
+            self.stir(slot, name);
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! One connection's turn: its queue, then its timers, then its streams, as far as its share goes.
+
+use std::time::Instant;
+
+use super::state::{Phase, Role};
+use super::{Event, Node};
+use crate::conn::quic::ConnEvent;
+use crate::error::{Closed, DialError};
+use crate::limits::PACKET_WORK;
+use crate::proto::{Priority, select::Listener};
+use crate::wake::{Key, Why};
+
+/// So many packets are opened before the streams that they fed are looked at.
+const PACKETS_AT_ONCE: usize = 32;
+
+impl Node {
+    /// Serves a connection up to `may` work units. Returns what it cost and whether work is left.
+    pub(super) fn serve_conn(&mut self, now: Instant, slot: usize, may: u64) -> (u64, bool) {
+        let mut cost = 0u64;
+        loop {
+            let packets = self.serve_inbox(now, slot, may.saturating_sub(cost), &mut cost);
+            let Some(conn) = self.conn_mut(slot) else {
+                return (cost, false);
+            };
+            if conn.timer_due && conn.inbox.is_empty() {
+                conn.timer_due = false;
+                conn.quic.handle_timeout(now);
+                cost = cost.saturating_add(PACKET_WORK);
+            }
+            if self.settle(slot) {
+                return (cost, false);
+            }
+            self.take_events(now, slot);
+            self.open_streams(slot);
+            let drives = self.serve_streams(now, slot, may.saturating_sub(cost), &mut cost);
+            if cost >= may || (packets == 0 && drives == 0) {
+                break;
+            }
+        }
+        self.review_credit(now, slot);
+        if self.settle(slot) {
+            return (cost, false);
+        }
+        self.rearm(slot);
+        self.out.activate(slot);
+        let more = self.conn(slot).is_some_and(|conn| {
+            !conn.inbox.is_empty() || conn.timer_due || !conn.ready.is_empty()
+        });
+        (cost, more)
+    }
+
+    fn serve_inbox(&mut self, now: Instant, slot: usize, may: u64, cost: &mut u64) -> usize {
+        let limits = &self.config.limits;
+        let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_deref_mut) else {
+            return 0;
+        };
+        let stranger = conn.is_stranger();
+        let mut spent = 0u64;
+        let mut packets = 0usize;
+        while spent < may && packets < PACKETS_AT_ONCE {
+            let Some(inbound) = conn.inbox.pop(limits) else {
+                break;
+            };
+            packets = packets.saturating_add(1);
+            if now.saturating_duration_since(inbound.at) > limits.delay_max {
+                self.counters.totals.dropped_late = self.counters.totals.dropped_late.saturating_add(1);
+                spent = spent.saturating_add(1);
+                continue;
+            }
+            spent = spent.saturating_add(Node::packet_work(stranger, inbound.bytes));
+            conn.quic.handle(inbound);
+        }
+        *cost = cost.saturating_add(spent);
+        packets
+    }
+
+    /// Exchanges endpoint events. True when the connection is gone and its slot was freed.
+    pub(super) fn settle(&mut self, slot: usize) -> bool {
+        let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_deref_mut) else {
+            return true;
+        };
+        if !self.quic.settle(&mut conn.quic) {
+            return false;
+        }
+        // The loss itself may not have been looked at yet: tell it before the slot goes.
+        let mut lost = None;
+        while let Some(event) = conn.quic.poll() {
+            if let ConnEvent::Lost(reason) = event {
+                lost = Some(reason);
+            }
+        }
+        let at = conn.since;
+        if let Some(lost) = lost {
+            self.end_conn(at, slot, lost.closed, lost.dial);
+        } else {
+            self.end_conn(at, slot, Closed::Here("closed"), DialError::Closing);
+        }
+        self.remove_conn(slot);
+        true
+    }
+
+    /// Keeps the transport's next timer in the list.
+    pub(super) fn rearm(&mut self, slot: usize) {
+        if let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_deref_mut) {
+            let at = conn.quic.poll_timeout().map(|at| (at, Why::Transport));
+            self.wakes.set(&mut conn.transport_armed, Key::Transport(slot), at);
+        }
+    }
+
+    fn take_events(&mut self, now: Instant, slot: usize) {
+        loop {
+            let Some(conn) = self.conn_mut(slot) else {
+                return;
+            };
+            match conn.quic.poll() {
+                None => return,
+                Some(ConnEvent::Connected) => self.connected(now, slot),
+                Some(ConnEvent::Lost(lost)) => self.end_conn(now, slot, lost.closed, lost.dial),
+                Some(ConnEvent::Opened) => self.accept_streams(slot),
+                Some(ConnEvent::Readable(number) | ConnEvent::Writable(number)) => {
+                    self.stream_stirred(slot, number, None);
+                }
+                Some(ConnEvent::Stopped(number, code)) => self.stream_stirred(slot, number, Some(code)),
+                // `open_streams` follows in the same turn.
+                Some(ConnEvent::Available) => {}
+            }
+        }
+    }
+
+    fn accept_streams(&mut self, slot: usize) {
+        let registry = self.registry.clone();
+        let Some(conn) = self.conn_mut(slot) else {
+            return;
+        };
+        let mut count = 0u64;
+        while let Some(number) = conn.quic.accept() {
+            let listener = Box::new(Listener::new(registry.clone()));
+            // The connection's stream credit pays for it.
+            if let Some(index) = conn.add(Role::Listener, listener, Priority::Normal, 0) {
+                if let Some(stream) = conn.streams.get_mut(index) {
+                    stream.number = Some(number);
+                }
+                conn.numbers.insert(number, index);
+                conn.queue(index);
+            }
+            count = count.saturating_add(1);
+        }
+        self.counters.totals.streams_in = self.counters.totals.streams_in.saturating_add(count);
+    }
+
+    fn stream_stirred(&mut self, slot: usize, number: u64, stopped: Option<u64>) {
+        let Some(conn) = self.conn_mut(slot) else {
+            return;
+        };
+        let Some(index) = conn.numbers.get(&number).copied() else {
+            return;
+        };
+        let name = conn.stream_ref(index);
+        if let Some(stream) = conn.streams.get_mut(index) {
+            if let Some(code) = stopped {
+                stream.io.peer_stopped.get_or_insert(code);
+            }
+            if stream.role.is_raw()
+                && !stream.told_ready
+                && let Some(name) = name
+            {
+                stream.told_ready = true;
+                self.events.push_back(Event::Ready { stream: name });
+            }
+        }
+        if let Some(conn) = self.conn_mut(slot) {
+            conn.queue(index);
+        }
+    }
+
+    /// The handshake is complete: the stranger has a name.
+    fn connected(&mut self, now: Instant, slot: usize) {
+        let Some(conn) = self.conn_mut(slot) else {
+            return;
+        };
+        let id = conn.id;
+        let was = conn.phase.clone();
+        let peer = match (&was, conn.quic.peer()) {
+            (Phase::Greeting, Some(peer)) => peer,
+            (Phase::Dialling(wanted), Some(peer)) if *wanted == peer => peer,
+            (Phase::Dialling(wanted), Some(found)) => {
+                let error = DialError::WrongPeer { wanted: *wanted, found };
+                self.end_conn(now, slot, Closed::Here("another identity answered"), error);
+                return self.close_transport(now, slot, 0, "");
+            }
+            (Phase::Open(_) | Phase::Closed, _) => return,
+            (_, None) => {
+                // Cannot be: the verifier has accepted a certificate that names a peer.
+                self.end_conn(now, slot, Closed::Here("no identity"), DialError::Incompatible("no identity".to_owned()));
+                return self.close_transport(now, slot, 0, "");
+            }
+        };
+        let surplus = peer == self.peer_id
+            || self.peers.get(&peer).is_some_and(|slots| {
+                slots.len() >= usize::try_from(self.config.limits.connections_per_peer_max).unwrap_or(usize::MAX)
+            });
+        if surplus {
+            self.counters.totals.connections_surplus = self.counters.totals.connections_surplus.saturating_add(1);
+            self.end_conn(now, slot, Closed::Here("too many connections to one identity"), DialError::Full("connections to this peer"));
+            return self.close_transport(now, slot, 0, "too many connections");
+        }
+        if was == Phase::Greeting {
+            self.handshakes = self.handshakes.saturating_sub(1);
+        }
+        if let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_deref_mut) {
+            conn.phase = Phase::Open(peer);
+            conn.in_strangers_ring = false;
+            conn.since = now;
+            self.wakes.set(&mut conn.armed, Key::Conn(slot), None);
+        }
+        self.strangers.ring.retain(|queued| *queued != slot);
+        self.peers.entry(peer).or_default().push(slot);
+        self.counters.totals.connections_opened = self.counters.totals.connections_opened.saturating_add(1);
+        self.events.push_back(Event::Connected { conn: id, peer, dialled: was != Phase::Greeting });
+        self.ask_identity(slot);
+        self.activate(slot);
+    }
+
+    /// Opens streams that wait, in order, as far as the peer's credit and our memory go.
+    pub(super) fn open_streams(&mut self, slot: usize) {
+        let mut starved = false;
+        let Some(conn) = self.conn_mut(slot).filter(|conn| matches!(conn.phase, Phase::Open(_))) else {
+            return;
+        };
+        let mut opened = 0u64;
+        while let Some((index, serial)) = conn.opening.front().copied() {
+            let Some(stream) = conn.streams.get_mut(index).filter(|stream| stream.serial == serial) else {
+                conn.opening.pop_front();
+                continue;
+            };
+            let base = crate::limits::Limits::streams_cost(1);
+            if !stream.io.grant.resize(base.saturating_add(stream.reserve)) {
+                starved = true;
+                break;
+            }
+            stream.io.base = base;
+            let Some(number) = conn.quic.open() else {
+                stream.io.grant.shrink(0);
+                break;
+            };
+            stream.number = Some(number);
+            conn.quic.port(number).set_priority(stream.priority);
+            conn.numbers.insert(number, index);
+            conn.opening.pop_front();
+            conn.queue(index);
+            opened = opened.saturating_add(1);
+        }
+        self.counters.totals.streams_out = self.counters.totals.streams_out.saturating_add(opened);
+        if starved {
+            self.note_starved(slot);
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! What a node keeps for a connection and for a stream.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use libp2p_identity::PeerId;
+use slab::Slab;
+
+use super::credit::Credit;
+use super::identity::Identity;
+use crate::budget::{Account, Grant};
+use crate::conn::quic::{Conn, Inbound, SocketId};
+use crate::error::Closed;
+use crate::limits::{DATAGRAM_OVERHEAD_BYTES, Limits};
+use crate::proto::{Priority, Request, StreamProtocol};
+use crate::stream::{IoState, StreamMachine, Waits};
+use crate::wake::Armed;
+
+/// Names a connection for as long as it lives. Names are never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId {
+    pub(super) slot: u32,
+    pub(super) generation: u32,
+}
+
+/// Names a stream for as long as it lives. Names are never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamRef {
+    pub(super) conn: ConnId,
+    pub(super) index: u32,
+    pub(super) serial: u32,
+}
+
+/// Where a connection stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// We dial.
+    Dialling(PeerId),
+    /// A stranger's handshake.
+    Greeting,
+    /// Established, with a verified identity.
+    Open(PeerId),
+    /// Over for the application; the transport still says goodbye.
+    Closed,
+}
+
+/// Datagrams that wait for their connection's turn.
+pub(super) struct Inbox {
+    queue: VecDeque<Inbound>,
+    bytes: u64,
+    grant: Grant,
+}
+
+impl Inbox {
+    pub(super) fn new(grant: Grant) -> Inbox {
+        Inbox { queue: VecDeque::new(), bytes: 0, grant }
+    }
+
+    /// Queues a datagram. False when it has no room: it is lost.
+    pub(super) fn push(&mut self, inbound: Inbound, limits: &Limits) -> bool {
+        let cost = (inbound.bytes as u64).saturating_add(DATAGRAM_OVERHEAD_BYTES);
+        let wanted = self.bytes.saturating_add(cost);
+        if wanted > self.grant.bytes() {
+            // Grown in steps, so that the ledger is not asked for each datagram.
+            let more = self.grant.bytes().saturating_add(limits.inbox_bytes_min).max(wanted);
+            if more > limits.inbox_bytes_max || !self.grant.resize(more) {
+                return false;
+            }
+        }
+        self.bytes = wanted;
+        self.queue.push_back(inbound);
+        true
+    }
+
+    pub(super) fn pop(&mut self, limits: &Limits) -> Option<Inbound> {
+        let inbound = self.queue.pop_front()?;
+        let cost = (inbound.bytes as u64).saturating_add(DATAGRAM_OVERHEAD_BYTES);
+        self.bytes = self.bytes.saturating_sub(cost);
+        if self.queue.is_empty() {
+            self.grant.shrink(limits.inbox_bytes_min);
+        }
+        Some(inbound)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(super) fn granted(&self) -> u64 {
+        self.grant.bytes()
+    }
+}
+
+/// What a stream is for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Role {
+    /// The peer opened it and has not said for what.
+    Listener,
+    /// Agreed on, and waiting for its turn within the protocol's `per_peer_max`.
+    Queued(usize),
+    /// A request of the peer. `told`: the application has it.
+    Server { protocol: usize, def: &'static Request, told: bool },
+    /// A request of ours.
+    Client { def: &'static Request },
+    /// A raw stream that the peer opened.
+    RawIn { protocol: usize, def: &'static StreamProtocol },
+    /// A raw stream that we opened.
+    RawOut { def: &'static StreamProtocol },
+    /// A ping of ours.
+    Pinger,
+    /// libp2p's own protocols, as the answering side.
+    Answer(usize),
+    /// Our own identify question or push.
+    Own,
+    /// All was said; the rest of it waits for room.
+    Linger,
+}
+
+impl Role {
+    /// The number of the protocol in whose `per_peer_max` it counts.
+    pub(super) fn counted(self) -> Option<usize> {
+        match self {
+            Role::Server { protocol, .. } | Role::RawIn { protocol, .. } | Role::Answer(protocol) => Some(protocol),
+            _ => None,
+        }
+    }
+
+    /// The name under which it counts among those that we opened.
+    pub(super) fn opened(self) -> Option<&'static str> {
+        match self {
+            Role::Client { def } => Some(def.name),
+            Role::RawOut { def } => Some(def.name),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_raw(self) -> bool {
+        matches!(self, Role::RawIn { .. } | Role::RawOut { .. })
+    }
+}
+
+/// A stream.
+pub(super) struct Stream {
+    pub(super) serial: u32,
+    /// The transport's number, once it is open there.
+    pub(super) number: Option<u64>,
+    pub(super) machine: Box<dyn StreamMachine>,
+    pub(super) io: IoState,
+    pub(super) role: Role,
+    pub(super) priority: Priority,
+    pub(super) waits: Waits,
+    pub(super) queued: bool,
+    pub(super) armed: Armed,
+    /// An [`Event::Ready`](super::Event::Ready) is on its way.
+    pub(super) told_ready: bool,
+    /// Bytes to be granted when it opens, beside its own.
+    pub(super) reserve: u64,
+}
+
+/// A connection.
+pub(super) struct ConnState {
+    pub(super) id: ConnId,
+    pub(super) quic: Conn,
+    pub(super) socket: SocketId,
+    pub(super) phase: Phase,
+    pub(super) dialled: bool,
+    pub(super) account: Arc<Account>,
+    pub(super) credit: Credit,
+    pub(super) inbox: Inbox,
+    pub(super) timer_due: bool,
+    pub(super) in_strangers_ring: bool,
+    pub(super) starved: bool,
+    pub(super) streams: Slab<Stream>,
+    pub(super) numbers: BTreeMap<u64, usize>,
+    serial: u32,
+    /// Streams to be driven.
+    pub(super) ready: VecDeque<usize>,
+    /// Streams of ours that the peer's credit or our memory has no room for yet, by name and in order.
+    pub(super) opening: VecDeque<(usize, u32)>,
+    /// How many streams of the peer are worked on, by protocol number.
+    pub(super) active: BTreeMap<usize, u16>,
+    /// Streams of the peer that wait for that number to fall.
+    pub(super) waiting: BTreeMap<usize, VecDeque<(usize, u32)>>,
+    /// How many streams of ours there are, by name.
+    pub(super) opened: BTreeMap<&'static str, u16>,
+    pub(super) transport_armed: Armed,
+    pub(super) armed: Armed,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+    pub(super) identity: Option<Arc<Identity>>,
+    pub(super) since: Instant,
+    /// Why this side closed it.
+    pub(super) reason: Option<Closed>,
+}
+
+/// What a new connection starts with.
+pub(super) struct Start {
+    pub(super) id: ConnId,
+    pub(super) quic: Conn,
+    pub(super) socket: SocketId,
+    pub(super) phase: Phase,
+    pub(super) account: Arc<Account>,
+    pub(super) credit: Credit,
+    pub(super) inbox: Inbox,
+    pub(super) now: Instant,
+}
+
+impl ConnState {
+    pub(super) fn new(start: Start) -> ConnState {
+        ConnState {
+            id: start.id,
+            quic: start.quic,
+            socket: start.socket,
+            dialled: matches!(start.phase, Phase::Dialling(_)),
+            phase: start.phase,
+            account: start.account,
+            credit: start.credit,
+            inbox: start.inbox,
+            timer_due: false,
+            in_strangers_ring: false,
+            starved: false,
+            streams: Slab::new(),
+            numbers: BTreeMap::new(),
+            serial: 0,
+            ready: VecDeque::new(),
+            opening: VecDeque::new(),
+            active: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            opened: BTreeMap::new(),
+            transport_armed: Armed::default(),
+            armed: Armed::default(),
+            bytes_in: 0,
+            bytes_out: 0,
+            identity: None,
+            since: start.now,
+            reason: None,
+        }
+    }
+
+    pub(super) fn is_stranger(&self) -> bool {
+        self.phase == Phase::Greeting
+    }
+
+    pub(super) fn peer(&self) -> Option<PeerId> {
+        match self.phase {
+            Phase::Open(peer) | Phase::Dialling(peer) => Some(peer),
+            Phase::Greeting | Phase::Closed => None,
+        }
+    }
+
+    /// Marks a stream to be driven.
+    pub(super) fn queue(&mut self, index: usize) {
+        if let Some(stream) = self.streams.get_mut(index)
+            && !stream.queued
+        {
+            stream.queued = true;
+            self.ready.push_back(index);
+        }
+    }
+
+    pub(super) fn stream_ref(&self, index: usize) -> Option<StreamRef> {
+        let stream = self.streams.get(index)?;
+        Some(StreamRef { conn: self.id, index: u32::try_from(index).ok()?, serial: stream.serial })
+    }
+
+    /// Adds a stream with a grant of `bytes` of its own (0 where the connection's credit covers it).
+    pub(super) fn add(&mut self, role: Role, machine: Box<dyn StreamMachine>, priority: Priority, reserve: u64) -> Option<usize> {
+        let grant = self.account.grant(0)?;
+        self.serial = self.serial.wrapping_add(1);
+        let stream = Stream {
+            serial: self.serial,
+            number: None,
+            machine,
+            io: IoState::new(grant),
+            role,
+            priority,
+            waits: Waits::default(),
+            queued: false,
+            armed: Armed::default(),
+            told_ready: false,
+            reserve,
+        };
+        if let Some(name) = role.opened() {
+            let count = self.opened.entry(name).or_default();
+            *count = count.saturating_add(1);
+        }
+        Some(self.streams.insert(stream))
+    }
+}

@@ -1,0 +1,343 @@
+//! One stream's drive, and what comes of it.
+
+use std::time::Instant;
+
+use super::state::{Phase, Role};
+use super::{Event, Node};
+use crate::error::{Breach, Closed, RequestError, StreamError};
+use crate::limits::STREAM_WORK;
+use crate::proto::pace::{Direction, Pace};
+use crate::proto::{Served, identify, ping, raw, request};
+use crate::stream::{Around, Next, Output, StreamIo, StreamMachine, Waits};
+use crate::wake::Key;
+
+/// Stays until what was written has room in the transport, or the peer takes too long.
+struct Linger(Pace);
+
+impl StreamMachine for Linger {
+    fn drive(&mut self, io: &mut StreamIo<'_>) -> Next {
+        if io.flushed() || io.peer_stopped().is_some() {
+            return Next::Done;
+        }
+        if !self.0.check(io) {
+            io.reset(request::CODE_SLOW);
+            return Next::Done;
+        }
+        Next::ROOM
+    }
+}
+
+impl Node {
+    /// Drives ready streams up to `may` work units. Returns how many.
+    pub(super) fn serve_streams(&mut self, now: Instant, slot: usize, may: u64, cost: &mut u64) -> usize {
+        let (mut drives, mut spent) = (0usize, 0u64);
+        while spent < may {
+            let Some(index) = self.conn_mut(slot).and_then(|conn| conn.ready.pop_front()) else {
+                break;
+            };
+            drives = drives.saturating_add(1);
+            spent = spent.saturating_add(STREAM_WORK).saturating_add(self.drive_stream(now, slot, index));
+        }
+        *cost = cost.saturating_add(spent);
+        drives
+    }
+
+    /// Drives one stream. Returns the bytes it moved.
+    fn drive_stream(&mut self, now: Instant, slot: usize, index: usize) -> u64 {
+        let limits = &self.config.limits;
+        let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_deref_mut) else {
+            return 0;
+        };
+        let around = Around { now, limits, connection_in: conn.bytes_in, connection_out: conn.bytes_out };
+        let Some(stream) = conn.streams.get_mut(index) else {
+            return 0;
+        };
+        stream.queued = false;
+        let Some(number) = stream.number.filter(|_| !matches!(stream.role, Role::Queued(_))) else {
+            return 0;
+        };
+        let before = (stream.io.bytes_in, stream.io.bytes_out, stream.io.copied);
+        let mut outputs = std::mem::take(&mut self.outputs);
+        let mut port = conn.quic.port(number);
+        let mut io = StreamIo::new(around, &mut port, &mut stream.io, &mut outputs);
+        let next = stream.machine.drive(&mut io);
+        let flushed = io.flush() || io.peer_stopped().is_some();
+        let bytes_in = stream.io.bytes_in.saturating_sub(before.0);
+        let bytes_out = stream.io.bytes_out.saturating_sub(before.1);
+        conn.bytes_in = conn.bytes_in.saturating_add(bytes_in);
+        conn.bytes_out = conn.bytes_out.saturating_add(bytes_out);
+        let totals = &mut self.counters.totals;
+        totals.drives = totals.drives.saturating_add(1);
+        totals.stream_bytes_in = totals.stream_bytes_in.saturating_add(bytes_in);
+        totals.stream_bytes_out = totals.stream_bytes_out.saturating_add(bytes_out);
+        totals.bytes_copied = totals.bytes_copied.saturating_add(stream.io.copied.saturating_sub(before.2));
+        let starved = match next {
+            Next::Wait(waits) => {
+                stream.waits = waits;
+                self.wakes.set(&mut stream.armed, Key::Stream(slot, index), stream.io.deadline);
+                waits.memory
+            }
+            Next::Done => {
+                stream.waits = Waits::default();
+                false
+            }
+        };
+        if starved {
+            self.note_starved(slot);
+        }
+        for output in outputs.drain(..) {
+            self.output(slot, index, output);
+        }
+        self.outputs = outputs;
+        if next == Next::Done {
+            self.machine_done(slot, index, flushed);
+        }
+        bytes_in.saturating_add(bytes_out)
+    }
+
+    /// A machine is through. Its stream goes, unless it was given another machine or has bytes left to say.
+    fn machine_done(&mut self, slot: usize, index: usize, flushed: bool) {
+        let Some(conn) = self.conn_mut(slot) else {
+            return;
+        };
+        let Some(stream) = conn.streams.get_mut(index) else {
+            return;
+        };
+        if stream.queued || matches!(stream.role, Role::Queued(_)) {
+            return;
+        }
+        if flushed {
+            return self.remove_stream(slot, index);
+        }
+        let counted = stream.role.counted();
+        stream.role = Role::Linger;
+        stream.machine = Box::new(Linger(Pace::new(Direction::Out)));
+        conn.queue(index);
+        self.release_turn(slot, counted);
+    }
+
+    /// Forgets a stream and lets the next one of its protocol have its place.
+    pub(super) fn remove_stream(&mut self, slot: usize, index: usize) {
+        let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_deref_mut) else {
+            return;
+        };
+        let Some(mut stream) = conn.streams.try_remove(index) else {
+            return;
+        };
+        self.wakes.set(&mut stream.armed, Key::Stream(slot, index), None);
+        if let Some(number) = stream.number {
+            conn.numbers.remove(&number);
+        }
+        if stream.queued {
+            conn.ready.retain(|queued| *queued != index);
+        }
+        if let Some(name) = stream.role.opened()
+            && let Some(count) = conn.opened.get_mut(name)
+        {
+            *count = count.saturating_sub(1);
+        }
+        let counted = stream.role.counted();
+        drop(stream);
+        self.release_turn(slot, counted);
+    }
+
+    /// One fewer of protocol `counted` is worked on: the next that waits may begin.
+    fn release_turn(&mut self, slot: usize, counted: Option<usize>) {
+        let Some((protocol, conn)) = counted.zip(self.conn_mut(slot)) else {
+            return;
+        };
+        if let Some(active) = conn.active.get_mut(&protocol) {
+            *active = active.saturating_sub(1);
+        }
+        loop {
+            let next = conn.waiting.get_mut(&protocol).and_then(|queue| queue.pop_front());
+            let Some((index, serial)) = next else {
+                return;
+            };
+            let waits = conn.streams.get(index).is_some_and(|stream| {
+                stream.serial == serial && matches!(stream.role, Role::Queued(_))
+            });
+            if waits {
+                return self.begin(slot, index, protocol);
+            }
+        }
+    }
+
+    /// A listener has agreed on a protocol: it begins, or waits while the peer has as many as it may.
+    fn agreed(&mut self, slot: usize, index: usize, protocol: usize) {
+        let Some(entry) = self.registry.get(protocol) else {
+            return;
+        };
+        let Some(conn) = self.conn_mut(slot) else {
+            return;
+        };
+        if conn.active.get(&protocol).copied().unwrap_or(0) >= entry.per_peer_max {
+            let Some(stream) = conn.streams.get_mut(index) else {
+                return;
+            };
+            stream.role = Role::Queued(protocol);
+            let name = (index, stream.serial);
+            conn.waiting.entry(protocol).or_default().push_back(name);
+            return;
+        }
+        self.begin(slot, index, protocol);
+    }
+
+    fn begin(&mut self, slot: usize, index: usize, protocol: usize) {
+        let Some(entry) = self.registry.get(protocol) else {
+            return;
+        };
+        let told = match entry.served {
+            Served::Identify => self.own_identity(slot),
+            _ => bytes::Bytes::new(),
+        };
+        let Some(conn) = self.conn_mut(slot) else {
+            return;
+        };
+        let (role, machine): (Role, Box<dyn StreamMachine>) = match entry.served {
+            Served::Request(def) => (Role::Server { protocol, def, told: false }, Box::new(request::Server::new(def))),
+            Served::Stream(def) => (Role::RawIn { protocol, def }, Box::new(raw::Raw::accept(def))),
+            Served::Identify => (Role::Answer(protocol), Box::new(identify::Tell::answer(told))),
+            Served::IdentifyPush => (Role::Answer(protocol), Box::new(identify::Hear::pushed())),
+            Served::Ping => (Role::Answer(protocol), Box::new(ping::Echo::new())),
+        };
+        let Some(stream) = conn.streams.get_mut(index) else {
+            return;
+        };
+        stream.role = role;
+        stream.machine = machine;
+        stream.priority = entry.priority;
+        let number = stream.number;
+        if let Some(number) = number {
+            conn.quic.port(number).set_priority(entry.priority);
+        }
+        let active = conn.active.entry(protocol).or_default();
+        *active = active.saturating_add(1);
+        conn.queue(index);
+        if let (Phase::Open(peer), Some(stream), true) = (&conn.phase, conn.stream_ref(index), role.is_raw()) {
+            let event = Event::Stream { stream, peer: *peer, protocol };
+            self.events.push_back(event);
+            let counters = self.counters.protocol(entry.name);
+            counters.received = counters.received.saturating_add(1);
+        }
+        // It may have been begun from another stream's end, outside its own turn.
+        self.activate(slot);
+    }
+
+    fn output(&mut self, slot: usize, index: usize, output: Output) {
+        let Some(conn) = self.conn_mut(slot) else {
+            return;
+        };
+        let (peer, name) = (conn.peer(), conn.stream_ref(index));
+        let Some((role, stream)) = conn.streams.get(index).map(|stream| stream.role).zip(name) else {
+            return;
+        };
+        match (output, role) {
+            (Output::Agreed(protocol), Role::Listener) => self.agreed(slot, index, protocol),
+            (Output::Arrived(body), Role::Server { protocol, def, .. }) => {
+                if let Some(entry) = conn.streams.get_mut(index) {
+                    entry.role = Role::Server { protocol, def, told: true };
+                }
+                let counters = self.counters.protocol(def.name);
+                counters.received = counters.received.saturating_add(1);
+                counters.request_bytes_in = counters.request_bytes_in.saturating_add(body.len() as u64);
+                if let Some(peer) = peer {
+                    self.events.push_back(Event::Request { stream, peer, protocol, body });
+                }
+            }
+            (Output::Served(result), Role::Server { def, told, .. }) => {
+                let counters = self.counters.protocol(def.name);
+                match result {
+                    Ok(len) => {
+                        counters.served = counters.served.saturating_add(1);
+                        counters.reply_bytes_out = counters.reply_bytes_out.saturating_add(len as u64);
+                    }
+                    Err(_) => counters.broken = counters.broken.saturating_add(1),
+                }
+                if let Err(breach) = result {
+                    self.count_breach(breach);
+                    if told {
+                        self.events.push_back(Event::Withdrawn { stream });
+                    }
+                }
+            }
+            (Output::Reply(result), Role::Client { def }) => {
+                self.count_reply(def.name, &result);
+                self.events.push_back(Event::Reply { stream, result });
+            }
+            (Output::Pong(result), Role::Pinger) => {
+                self.counters.totals.pings = self.counters.totals.pings.saturating_add(u64::from(result.is_ok()));
+                self.events.push_back(Event::Pong { stream, result });
+            }
+            (Output::Identity(result), _) => self.heard_identity(slot, result),
+            (Output::Confirmed, Role::RawOut { .. }) => self.events.push_back(Event::Ready { stream }),
+            (Output::Failed(error), role) => {
+                if let StreamError::Broken(breach) = error {
+                    self.count_breach(breach);
+                }
+                if role.is_raw() {
+                    self.events.push_back(Event::Ended { stream, error: Some(error) });
+                }
+            }
+            (Output::Quiet, role) if role.is_raw() => self.events.push_back(Event::Ended { stream, error: None }),
+            _ => {}
+        }
+    }
+
+    fn count_breach(&mut self, breach: Breach) {
+        if !matches!(breach, Breach::Reset(_)) {
+            self.counters.totals.breaches = self.counters.totals.breaches.saturating_add(1);
+        }
+    }
+
+    pub(super) fn count_reply(&mut self, name: &'static str, result: &Result<crate::Message, RequestError>) {
+        let counters = self.counters.protocol(name);
+        match result {
+            Ok(reply) => {
+                counters.replied = counters.replied.saturating_add(1);
+                counters.reply_bytes_in = counters.reply_bytes_in.saturating_add(reply.len() as u64);
+            }
+            Err(error) => {
+                counters.failed = counters.failed.saturating_add(1);
+                let late =
+                    matches!(error, RequestError::NoAnswer(_) | RequestError::Stalled { .. } | RequestError::TooLong(_));
+                counters.timeouts = counters.timeouts.saturating_add(u64::from(late));
+                self.counters.totals.timeouts = self.counters.totals.timeouts.saturating_add(u64::from(late));
+            }
+        }
+    }
+
+    /// The connection is over: every stream that the application knows of gets its one outcome.
+    pub(super) fn end_streams(&mut self, slot: usize, closed: &Closed) {
+        let Some(conn) = self.conn_mut(slot) else {
+            return;
+        };
+        let indices: Vec<usize> = conn.streams.iter().map(|(index, _)| index).collect();
+        conn.opening.clear();
+        conn.waiting.clear();
+        for index in indices {
+            let Some(conn) = self.conn_mut(slot) else {
+                return;
+            };
+            let Some((role, stream)) = conn.streams.get(index).map(|stream| stream.role).zip(conn.stream_ref(index)) else {
+                continue;
+            };
+            let lost = || RequestError::Lost(closed.clone());
+            match role {
+                Role::Client { def } => {
+                    let result = Err(lost());
+                    self.count_reply(def.name, &result);
+                    self.events.push_back(Event::Reply { stream, result });
+                }
+                Role::Pinger => self.events.push_back(Event::Pong { stream, result: Err(lost()) }),
+                Role::Server { told: true, .. } => self.events.push_back(Event::Withdrawn { stream }),
+                Role::RawIn { .. } | Role::RawOut { .. } => {
+                    let error = Some(StreamError::Lost(closed.clone()));
+                    self.events.push_back(Event::Ended { stream, error });
+                }
+                _ => {}
+            }
+            self.remove_stream(slot, index);
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The protocols: each a pair of state machines on a stream, with its limits in its definition.
+
+pub mod identify;
+pub mod pace;
+pub mod ping;
+pub mod raw;
+pub mod request;
+pub mod select;
+
+use std::time::Duration;
+
+pub use raw::{Idle, StreamProtocol};
+pub use request::{Framing, Request};
+
+use crate::error::ConfigError;
+use crate::limits::Limits;
+use crate::message::Message;
+
+/// Which bytes leave first when several streams of a connection have some.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Priority {
+    /// After everything else.
+    Bulk,
+    /// The usual.
+    #[default]
+    Normal,
+    /// At the next packet.
+    Urgent,
+}
+
+/// What a listener may be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Served {
+    Request(&'static Request),
+    Stream(&'static StreamProtocol),
+    Identify,
+    IdentifyPush,
+    Ping,
+}
+
+/// One protocol that this node answers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entry {
+    pub(crate) name: &'static str,
+    pub(crate) served: Served,
+    pub(crate) priority: Priority,
+    pub(crate) per_peer_max: u16,
+}
+
+/// What this node answers, in the order in which it was registered.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Registry {
+    entries: Vec<Entry>,
+}
+
+impl Registry {
+    /// With libp2p's own protocols, which every node answers.
+    pub(crate) fn new() -> Registry {
+        let own = |name, served, per_peer_max| Entry { name, served, priority: Priority::Normal, per_peer_max };
+        Registry {
+            entries: vec![
+                own(identify::NAME, Served::Identify, identify::PER_PEER_MAX),
+                own(identify::PUSH_NAME, Served::IdentifyPush, identify::PER_PEER_MAX),
+                own(ping::NAME, Served::Ping, ping::PER_PEER_MAX),
+            ],
+        }
+    }
+
+    /// Adds a protocol and returns its number.
+    pub(crate) fn add(&mut self, entry: Entry) -> Result<usize, ConfigError> {
+        let refuse = |why: String| Err(ConfigError::Protocol { name: entry.name, why });
+        if let Err(error) = strait_wire::multistream::check_name(entry.name) {
+            return refuse(error.to_string());
+        }
+        if self.find(entry.name).is_some() {
+            return refuse("it is served already".to_owned());
+        }
+        if self.entries.len() >= PROTOCOLS_MAX {
+            return refuse(format!("a node serves at most {PROTOCOLS_MAX} protocols"));
+        }
+        self.entries.push(entry);
+        Ok(self.entries.len().saturating_sub(1))
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<usize> {
+        self.entries.iter().position(|entry| entry.name == name)
+    }
+
+    pub(crate) fn get(&self, number: usize) -> Option<Entry> {
+        self.entries.get(number).copied()
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.entries.iter().map(|entry| entry.name)
+    }
+}
+
+/// Identify tells all names in one message of 4 KiB, and a proposal is compared with each.
+const PROTOCOLS_MAX: usize = 64;
+
+/// Whether a request of this definition can ever be granted memory.
+pub(crate) fn check_request(def: &'static Request, limits: &Limits) -> Result<(), ConfigError> {
+    let refuse = |why: String| Err(ConfigError::Protocol { name: def.name, why });
+    if let Err(error) = strait_wire::multistream::check_name(def.name) {
+        return refuse(error.to_string());
+    }
+    let largest = def.request_bytes_max.max(def.reply_bytes_max) as u64;
+    let room = limits.connection_bytes_max.saturating_sub(limits.connection_floor());
+    if largest.saturating_mul(Message::HELD_FACTOR) > room {
+        return refuse(format!(
+            "messages of {largest} bytes can never be granted: a connection has {room} bytes beside its floor, and a message costs \
+             twice its size; split it, or raise connection_bytes_max to {}",
+            largest.saturating_mul(Message::HELD_FACTOR).saturating_add(limits.connection_floor())
+        ));
+    }
+    if def.per_peer_max == 0 || def.deadline == Duration::ZERO {
+        return refuse("per_peer_max and deadline have to be above zero".to_owned());
+    }
+    Ok(())
+}

@@ -1,0 +1,174 @@
+//! Raw streams: after the negotiation the bytes are the application's, each direction with its own end.
+
+use std::time::Duration;
+
+use crate::error::{Breach, StreamError};
+use crate::proto::pace::deadline;
+use crate::proto::select::{Answer, Dialer};
+use crate::stream::{Next, Output, StreamIo, StreamMachine, Waits};
+use crate::wake::Why;
+
+/// How long nothing may move on a raw stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Idle {
+    /// The stream is reset after this time without a byte in either direction.
+    After(Duration),
+    /// The application says itself when it is over; the connection's own idle timeout still holds.
+    Never,
+}
+
+/// The definition of a protocol of raw streams. Make it a `const`; both sides use the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamProtocol {
+    /// The libp2p protocol name.
+    pub name: &'static str,
+    /// How many such streams a peer may have with the application at once, and how many are opened to a peer: more wait.
+    pub per_peer_max: u16,
+    /// When a stream on which nothing moves is given up.
+    pub idle: Idle,
+}
+
+impl StreamProtocol {
+    /// A definition with all its limits.
+    pub const fn new(name: &'static str, per_peer_max: u16, idle: Idle) -> StreamProtocol {
+        StreamProtocol { name, per_peer_max, idle }
+    }
+}
+
+/// Watches over a stream whose bytes the application reads and writes. Its outcome is [`Output::Failed`] or, after both
+/// directions have ended, [`Output::Quiet`]; a dialer's [`Output::Confirmed`] comes before.
+#[derive(Debug)]
+pub(crate) struct Raw {
+    def: &'static StreamProtocol,
+    dialer: Option<Dialer>,
+    seen: Option<(std::time::Instant, (u64, u64))>,
+}
+
+impl Raw {
+    pub(crate) fn dial(def: &'static StreamProtocol) -> Raw {
+        Raw { def, dialer: Some(Dialer::new(def.name)), seen: None }
+    }
+
+    pub(crate) fn accept(def: &'static StreamProtocol) -> Raw {
+        Raw { def, dialer: None, seen: None }
+    }
+
+    fn fail(io: &mut StreamIo<'_>, error: StreamError) -> Next {
+        io.hold_reads(false);
+        io.reset(0);
+        io.stop(0);
+        io.output(Output::Failed(error));
+        Next::Done
+    }
+
+    /// `Some` while the negotiation is not over.
+    fn negotiate(&mut self, io: &mut StreamIo<'_>) -> Option<Next> {
+        let dialer = self.dialer.as_mut().filter(|dialer| !dialer.agreed())?;
+        if !dialer.propose(io) {
+            let within = io.limits().negotiation_deadline;
+            io.wake_at(deadline(io.now(), within), Why::Negotiation);
+            return Some(Next::ROOM);
+        }
+        io.hold_reads(false);
+        let answer = dialer.answer(io);
+        match answer {
+            Answer::Pending => {
+                // The application may write meanwhile, but must not see the peer's answer as data.
+                io.hold_reads(true);
+                Some(Next::Wait(Waits { peer: true, app: true, ..Waits::default() }))
+            }
+            Answer::Agreed => {
+                io.output(Output::Confirmed);
+                None
+            }
+            Answer::Unsupported => Some(Raw::fail(io, StreamError::Unsupported(self.def.name))),
+            Answer::Late(within) => Some(Raw::fail(io, StreamError::Idle(within))),
+            Answer::Broken(Breach::Reset(code)) => Some(Raw::fail(io, StreamError::Reset(code))),
+            Answer::Broken(breach) => Some(Raw::fail(io, StreamError::Broken(breach))),
+        }
+    }
+}
+
+impl StreamMachine for Raw {
+    fn drive(&mut self, io: &mut StreamIo<'_>) -> Next {
+        if let Some(next) = self.negotiate(io) {
+            return next;
+        }
+        if io.closed() {
+            io.output(Output::Quiet);
+            return Next::Done;
+        }
+        if let Idle::After(limit) = self.def.idle {
+            let bytes = io.stream_bytes();
+            let (since, _) = match self.seen {
+                Some(seen) if seen.1 == bytes => seen,
+                _ => *self.seen.insert((io.now(), bytes)),
+            };
+            let until = deadline(since, limit);
+            if io.now() >= until {
+                return Raw::fail(io, StreamError::Idle(limit));
+            }
+            io.wake_at(until, Why::Idle);
+        }
+        Next::Wait(Waits { peer: true, room: true, app: true, open_ended: true, ..Waits::default() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::testing::Bench;
+
+    const CHAT: StreamProtocol = StreamProtocol::new("/chat/1", 4, Idle::After(Duration::from_secs(60)));
+
+    fn agreed() -> Vec<u8> {
+        let mut lines = Vec::new();
+        strait_wire::multistream::header(&mut lines);
+        strait_wire::multistream::protocol(CHAT.name, &mut lines).expect("a name");
+        lines
+    }
+
+    #[test]
+    fn the_answer_to_the_proposal_is_never_seen_as_data() {
+        let mut bench = Bench::new(Raw::dial(&CHAT));
+        let (first, rest) = agreed().split_at(10).clone().into_owned_pair();
+        bench.receive(first);
+        assert!(bench.outputs.is_empty());
+        bench.receive([rest, b"hello".to_vec()].concat());
+        assert!(matches!(bench.only_output(), Output::Confirmed));
+        let around = crate::stream::Around { now: bench.now, limits: &bench.limits, connection_in: 0, connection_out: 0 };
+        let mut io = StreamIo::new(around, &mut bench.pipe, &mut bench.state, &mut bench.outputs);
+        assert_eq!(io.take(100).as_deref(), Some(&b"hello"[..]));
+    }
+
+    #[test]
+    fn a_refusal_is_told() {
+        let mut bench = Bench::new(Raw::dial(&CHAT));
+        let mut lines = Vec::new();
+        strait_wire::multistream::header(&mut lines);
+        strait_wire::multistream::na(&mut lines);
+        assert_eq!(bench.receive(lines), Next::Done);
+        assert!(matches!(bench.only_output(), Output::Failed(StreamError::Unsupported("/chat/1"))));
+    }
+
+    #[test]
+    fn idle_is_measured_from_the_last_byte() {
+        let mut bench = Bench::new(Raw::accept(&CHAT));
+        bench.drive();
+        assert!(matches!(bench.wait(Duration::from_secs(59)), Next::Wait(_)));
+        bench.state.bytes_in += 1;
+        assert!(matches!(bench.wait(Duration::from_secs(2)), Next::Wait(_)));
+        assert_eq!(bench.wait(Duration::from_secs(60)), Next::Done);
+        assert!(matches!(bench.only_output(), Output::Failed(StreamError::Idle(_))));
+    }
+
+    trait Pair {
+        fn into_owned_pair(self) -> (Vec<u8>, Vec<u8>);
+    }
+
+    impl Pair for (&[u8], &[u8]) {
+        fn into_owned_pair(self) -> (Vec<u8>, Vec<u8>) {
+            (self.0.to_vec(), self.1.to_vec())
+        }
+    }
+}

@@ -1,0 +1,423 @@
+//! Request and response: one stream an exchange, limits in the definition.
+
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use strait_wire::framing::{self, FrameError};
+
+use crate::error::{Breach, RequestError};
+use crate::limits::Limits;
+use crate::message::Message;
+use crate::proto::pace::{Direction, Pace, deadline};
+use crate::proto::select::{Answer, Dialer};
+use crate::stream::{Input, Next, Output, StreamIo, StreamMachine, Waits};
+use crate::wake::Why;
+
+/// How a message's end is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Framing {
+    /// A varint length before each message. What is too large is refused before a byte of it is kept.
+    #[default]
+    LengthPrefixed,
+    /// Each message ends where its direction of the stream ends. For protocols of others that do it so.
+    EndOfStream,
+}
+
+/// The definition of a request/response protocol. Make it a `const`; both sides use the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Request {
+    /// The libp2p protocol name, such as `/app/block/1`.
+    pub name: &'static str,
+    /// The largest request, in bytes.
+    pub request_bytes_max: usize,
+    /// The largest reply, in bytes.
+    pub reply_bytes_max: usize,
+    /// How long the answer may take to begin. Transferring a message may take longer: as long as it makes progress, and
+    /// in all this plus its largest size at the node's slowest rate.
+    pub deadline: Duration,
+    /// How many of a peer's requests are worked on at once, and how many are sent to a peer at once: more wait, without an error.
+    pub per_peer_max: u16,
+    /// How messages end.
+    pub framing: Framing,
+}
+
+impl Request {
+    /// A length-prefixed protocol.
+    pub const fn new(
+        name: &'static str,
+        request_bytes_max: usize,
+        reply_bytes_max: usize,
+        deadline: Duration,
+        per_peer_max: u16,
+    ) -> Request {
+        Request { name, request_bytes_max, reply_bytes_max, deadline, per_peer_max, framing: Framing::LengthPrefixed }
+    }
+
+    /// The same with another framing.
+    pub const fn framing(mut self, framing: Framing) -> Request {
+        self.framing = framing;
+        self
+    }
+
+    /// How long a whole exchange may take.
+    pub fn total(&self, limits: &Limits) -> Duration {
+        let bytes = self.request_bytes_max.saturating_add(self.reply_bytes_max) as u64;
+        let transfer = Duration::from_secs(bytes.checked_div(limits.rate_min).unwrap_or(u64::MAX).min(1 << 30));
+        self.deadline.saturating_add(transfer).saturating_add(limits.progress_interval)
+    }
+}
+
+/// Receives one message.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    framing: Framing,
+    max: usize,
+    /// Bytes that the exchange needs beside this message. Reserved together with it, so that nothing is held while waiting for more.
+    beside: u64,
+    /// What was announced, or the limit where nothing is announced.
+    size: Option<usize>,
+    got: Message,
+    pace: Pace,
+}
+
+pub(super) enum Receive {
+    Whole(Message),
+    Wait(Next),
+    Breach(Breach),
+    Stalled,
+}
+
+impl Inbox {
+    pub(super) fn new(framing: Framing, max: usize, beside: usize) -> Inbox {
+        Inbox { framing, max, beside: beside as u64, size: None, got: Message::new(), pace: Pace::new(Direction::In) }
+    }
+
+    pub(super) fn started(&self) -> bool {
+        self.size.is_some()
+    }
+
+    pub(super) fn drive(&mut self, io: &mut StreamIo<'_>) -> Receive {
+        if self.size.is_none() {
+            match self.header(io) {
+                Ok(true) => {}
+                Ok(false) => return self.missing(io, false),
+                Err(breach) => return Receive::Breach(breach),
+            }
+        }
+        let size = self.size.unwrap_or(self.max);
+        // Reserved whole before the first byte is kept: messages that each wait for the other's memory cannot arise.
+        let bytes = (size as u64).saturating_mul(Message::HELD_FACTOR).saturating_add(self.beside);
+        if !io.reserve(bytes) {
+            self.pace.restart();
+            return Receive::Wait(Next::MEMORY);
+        }
+        while self.got.len() < size {
+            let Some(chunk) = io.take(size.saturating_sub(self.got.len())) else {
+                break;
+            };
+            let copied = self.got.push(chunk);
+            io.copied(copied);
+        }
+        match self.framing {
+            Framing::LengthPrefixed if self.got.len() == size => Receive::Whole(std::mem::take(&mut self.got)),
+            Framing::EndOfStream if io.peer_finished() => Receive::Whole(std::mem::take(&mut self.got)),
+            Framing::EndOfStream if self.got.len() == size && !io.peek(1).is_empty() => {
+                let len = (size as u64).saturating_add(1);
+                Receive::Breach(Breach::TooLarge { len, max: self.max as u64 })
+            }
+            _ => self.missing(io, true),
+        }
+    }
+
+    /// Reads the length. `Ok(false)` while it has not come.
+    fn header(&mut self, io: &mut StreamIo<'_>) -> Result<bool, Breach> {
+        if self.framing == Framing::EndOfStream {
+            // Begun when the first byte, or the end, is there.
+            let begun = !io.peek(1).is_empty() || io.peer_finished();
+            self.size = begun.then_some(self.max);
+            return Ok(begun);
+        }
+        match framing::frame_len(io.peek(strait_wire::varint::BYTES_MAX), self.max) {
+            Ok(Some((used, size))) => {
+                io.consume(used);
+                self.size = Some(size);
+                Ok(true)
+            }
+            Ok(None) => Ok(false),
+            Err(FrameError::TooLong { announced, max }) => Err(Breach::TooLarge { len: announced, max: max as u64 }),
+            Err(FrameError::Length(_)) => Err(Breach::Malformed("message length")),
+        }
+    }
+
+    fn missing(&mut self, io: &mut StreamIo<'_>, begun: bool) -> Receive {
+        if let Some(code) = io.peer_reset() {
+            return Receive::Breach(Breach::Reset(code));
+        }
+        if io.no_more() {
+            return Receive::Breach(Breach::Cut);
+        }
+        if begun && !self.pace.check(io) {
+            return Receive::Stalled;
+        }
+        Receive::Wait(Next::PEER)
+    }
+}
+
+/// Sends one message.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    message: Message,
+    header: Option<BytesMut>,
+    pace: Pace,
+}
+
+pub(super) enum Send {
+    Gone,
+    Wait,
+    Stopped(u64),
+    Stalled,
+}
+
+impl Outbox {
+    pub(super) fn new(message: Message, framing: Framing) -> Outbox {
+        let header = (framing == Framing::LengthPrefixed).then(|| {
+            let mut header = BytesMut::new();
+            framing::put_header(message.len(), &mut header);
+            header
+        });
+        Outbox { message, header, pace: Pace::new(Direction::Out) }
+    }
+
+    pub(super) fn drive(&mut self, io: &mut StreamIo<'_>) -> Send {
+        if let Some(header) = &self.header
+            && io.room() >= header.len()
+        {
+            io.write(header);
+            self.header = None;
+        }
+        if self.header.is_none() && io.give_message(&mut self.message) {
+            io.finish();
+            if io.flushed() {
+                return Send::Gone;
+            }
+        }
+        if let Some(code) = io.peer_stopped() {
+            return Send::Stopped(code);
+        }
+        if !self.pace.check(io) {
+            return Send::Stalled;
+        }
+        Send::Wait
+    }
+}
+
+/// The asking side. Its one outcome is [`Output::Reply`].
+#[derive(Debug)]
+pub(crate) struct Client {
+    def: &'static Request,
+    dialer: Dialer,
+    out: Option<Outbox>,
+    inbox: Inbox,
+    begun: Option<Instant>,
+    answer_by: Option<Instant>,
+}
+
+impl Client {
+    pub(crate) fn new(def: &'static Request, request: Message) -> Client {
+        Client {
+            def,
+            dialer: Dialer::new(def.name),
+            inbox: Inbox::new(def.framing, def.reply_bytes_max, request.len()),
+            out: Some(Outbox::new(request, def.framing)),
+            begun: None,
+            answer_by: None,
+        }
+    }
+
+    fn end(io: &mut StreamIo<'_>, result: Result<Message, RequestError>) -> Next {
+        if result.is_err() {
+            io.reset(0);
+        }
+        io.stop(0);
+        io.output(Output::Reply(result));
+        Next::Done
+    }
+
+    fn stalled(&self, io: &StreamIo<'_>) -> RequestError {
+        RequestError::Stalled {
+            bytes: io.limits().progress_bytes,
+            within: io.limits().progress_interval,
+            got: self.inbox.got.len() as u64,
+        }
+    }
+
+    /// Sends; `Some` ends the exchange.
+    fn send(&mut self, io: &mut StreamIo<'_>) -> Option<RequestError> {
+        let out = self.out.as_mut()?;
+        match out.drive(io) {
+            Send::Gone => self.out = None,
+            Send::Wait => {}
+            // A peer that answers without reading all of the request may do so: its reply decides.
+            Send::Stopped(_) => {
+                self.out = None;
+                io.reset(0);
+            }
+            Send::Stalled => return Some(self.stalled(io)),
+        }
+        None
+    }
+
+    fn receive(&mut self, io: &mut StreamIo<'_>) -> Result<Next, Result<Message, RequestError>> {
+        match self.dialer.answer(io) {
+            Answer::Pending => return Ok(Next::PEER),
+            Answer::Agreed => {}
+            Answer::Unsupported => return Err(Err(RequestError::Unsupported(self.def.name))),
+            Answer::Late(within) => return Err(Err(RequestError::NoAnswer(within))),
+            Answer::Broken(Breach::Reset(code)) => return Err(Err(RequestError::Rejected(code))),
+            Answer::Broken(breach) => return Err(Err(RequestError::Broken(breach))),
+        }
+        match self.inbox.drive(io) {
+            Receive::Whole(message) => Err(Ok(message)),
+            Receive::Wait(next) => Ok(next),
+            Receive::Breach(Breach::Reset(code)) => Err(Err(RequestError::Rejected(code))),
+            Receive::Breach(breach) => Err(Err(RequestError::Broken(breach))),
+            Receive::Stalled => Err(Err(self.stalled(io))),
+        }
+    }
+}
+
+impl StreamMachine for Client {
+    fn drive(&mut self, io: &mut StreamIo<'_>) -> Next {
+        let begun = *self.begun.get_or_insert(io.now());
+        let total = self.def.total(io.limits());
+        let last = deadline(begun, total);
+        if io.now() >= last {
+            return Client::end(io, Err(RequestError::TooLong(total)));
+        }
+        io.wake_at(last, Why::Total);
+        if !self.dialer.propose(io) {
+            return Next::ROOM;
+        }
+        if let Some(error) = self.send(io) {
+            return Client::end(io, Err(error));
+        }
+        let next = match self.receive(io) {
+            Ok(next) => next,
+            Err(result) => return Client::end(io, result),
+        };
+        if self.out.is_some() {
+            return Next::Wait(Waits { peer: true, room: true, ..Waits::default() });
+        }
+        if !self.inbox.started() {
+            // The deadline for the answer runs from when the request has left.
+            let by = *self.answer_by.get_or_insert(deadline(io.now(), self.def.deadline));
+            if io.now() >= by {
+                return Client::end(io, Err(RequestError::NoAnswer(self.def.deadline)));
+            }
+            io.wake_at(by, Why::Answer);
+        }
+        next
+    }
+}
+
+/// The answering side. Its steps are [`Output::Arrived`], then [`Output::Served`].
+#[derive(Debug)]
+pub(crate) struct Server {
+    def: &'static Request,
+    state: ServerState,
+    begun: Option<Instant>,
+}
+
+#[derive(Debug)]
+enum ServerState {
+    Reading(Inbox),
+    /// The request is with the application.
+    Working,
+    Writing(Outbox, usize),
+}
+
+impl Server {
+    pub(crate) fn new(def: &'static Request) -> Server {
+        // The reply's memory is granted before the application is asked to make one.
+        let inbox = Inbox::new(def.framing, def.request_bytes_max, def.reply_bytes_max);
+        Server { def, state: ServerState::Reading(inbox), begun: None }
+    }
+
+    fn end(io: &mut StreamIo<'_>, result: Result<usize, Breach>, code: u32) -> Next {
+        if result.is_err() {
+            io.reset(code);
+        }
+        io.stop(0);
+        io.output(Output::Served(result));
+        Next::Done
+    }
+}
+
+/// The code with which a stream is reset when the peer broke its protocol.
+pub const CODE_BREACH: u32 = 1;
+/// The code with which a stream is reset when the peer was too slow.
+pub const CODE_SLOW: u32 = 2;
+/// The code with which a request is declined by the application.
+pub const CODE_DECLINED: u32 = 3;
+
+impl StreamMachine for Server {
+    fn drive(&mut self, io: &mut StreamIo<'_>) -> Next {
+        let begun = *self.begun.get_or_insert(io.now());
+        loop {
+            match &mut self.state {
+                ServerState::Reading(inbox) => {
+                    let last = deadline(begun, self.def.total(io.limits()));
+                    if io.now() >= last {
+                        return Server::end(io, Err(Breach::Cut), CODE_SLOW);
+                    }
+                    io.wake_at(last, Why::Total);
+                    match inbox.drive(io) {
+                        Receive::Whole(request) => {
+                            self.state = ServerState::Working;
+                            io.output(Output::Arrived(request));
+                        }
+                        Receive::Wait(Next::PEER) if !inbox.started() && !inbox.pace.check(io) => {
+                            return Server::end(io, Err(Breach::Cut), CODE_SLOW);
+                        }
+                        Receive::Wait(next) => return next,
+                        Receive::Breach(breach) => return Server::end(io, Err(breach), CODE_BREACH),
+                        Receive::Stalled => return Server::end(io, Err(Breach::Cut), CODE_SLOW),
+                    }
+                }
+                ServerState::Working => match io.input() {
+                    Some(Input::Reply(reply)) if reply.len() <= self.def.reply_bytes_max => {
+                        let len = reply.len();
+                        // The request is gone, the reply may be small: the rest goes back.
+                        let _ = io.reserve(len as u64);
+                        self.state = ServerState::Writing(Outbox::new(reply, self.def.framing), len);
+                    }
+                    Some(Input::Reply(_)) => return Server::end(io, Err(Breach::Malformed("our own reply is too large")), CODE_DECLINED),
+                    Some(Input::Reject(code)) => return Server::end(io, Err(Breach::Malformed("declined")), code),
+                    None => {
+                        // Look at the stream: a client that gave up says so here.
+                        io.peek(1);
+                        if let Some(code) = io.peer_stopped().or(io.peer_reset()) {
+                            return Server::end(io, Err(Breach::Reset(code)), 0);
+                        }
+                        return Next::APP;
+                    }
+                },
+                ServerState::Writing(out, len) => {
+                    return match out.drive(io) {
+                        Send::Gone => {
+                            let len = *len;
+                            Server::end(io, Ok(len), 0)
+                        }
+                        Send::Wait => Next::ROOM,
+                        Send::Stopped(code) => Server::end(io, Err(Breach::Reset(code)), 0),
+                        Send::Stalled => Server::end(io, Err(Breach::Cut), CODE_SLOW),
+                    };
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod tests;

@@ -1,0 +1,167 @@
+//! Everything counted, as plain monotone numbers; and what an audit of a node's memory finds.
+
+use std::collections::BTreeMap;
+
+macro_rules! counters {
+    ($(#[$outer:meta])* $name:ident { $($(#[$doc:meta])* $field:ident,)* }) => {
+        $(#[$outer])*
+        #[derive(Debug, Clone, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct $name {
+            $($(#[$doc])* pub $field: u64,)*
+        }
+
+        impl $name {
+            /// All counters with their names, for export.
+            pub fn list(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($field), self.$field),)*]
+            }
+
+            #[allow(dead_code)]
+            pub(crate) fn absorb(&mut self, other: &$name) {
+                $(self.$field = self.$field.saturating_add(other.$field);)*
+            }
+        }
+    };
+}
+
+counters! {
+    /// What a node has done since its start.
+    Totals {
+        /// UDP datagrams received.
+        datagrams_in,
+        /// Their bytes.
+        datagram_bytes_in,
+        /// UDP datagrams handed to the driver.
+        datagrams_out,
+        /// Their bytes.
+        datagram_bytes_out,
+        /// Transmits handed to the driver; each is at most one system call.
+        transmits,
+        /// Datagrams dropped because their connection's queue was full.
+        dropped_full,
+        /// Datagrams dropped because they had waited for their turn longer than the delay limit.
+        dropped_late,
+        /// Datagrams that belong to no connection of ours.
+        dropped_unknown,
+        /// First packets of strangers dropped: over the rate, the queue or the handshakes in flight.
+        strangers_dropped,
+        /// Strangers asked to prove their address.
+        retries,
+        /// Strangers refused because all slots or all memory are taken.
+        refused,
+        /// Answers without a connection (Retry, refusals, resets) dropped because too many waited.
+        answers_dropped,
+        /// Connections dialled.
+        dials,
+        /// Dials that failed.
+        dials_failed,
+        /// Handshakes begun by others.
+        handshakes_in,
+        /// Handshakes of others that failed.
+        handshakes_in_failed,
+        /// Connections established, both directions.
+        connections_opened,
+        /// Connections ended after they were established.
+        connections_closed,
+        /// Connections closed because one identity had too many.
+        connections_surplus,
+        /// Streams opened by peers.
+        streams_in,
+        /// Streams opened to peers.
+        streams_out,
+        /// Stream bytes consumed.
+        stream_bytes_in,
+        /// Stream bytes handed to the transport.
+        stream_bytes_out,
+        /// Bytes copied in user space by streams and messages.
+        bytes_copied,
+        /// Times a stream's machine was driven.
+        drives,
+        /// Turns of the node.
+        turns,
+        /// Turns that ended with work left.
+        turns_full,
+        /// Work units done.
+        work,
+        /// Grants refused for lack of memory or above a ceiling.
+        grants_refused,
+        /// Windows grown by a grant.
+        windows_grown,
+        /// Deadlines of streams and connections that were reached.
+        timeouts,
+        /// Streams that ended because the peer broke a protocol.
+        breaches,
+        /// Pings answered by peers.
+        pings,
+        /// Identify messages received and accepted.
+        identified,
+        /// Identify messages refused: malformed, or not of the connection's own key.
+        identify_refused,
+    }
+}
+
+counters! {
+    /// What one protocol has done since the node's start.
+    PerProtocol {
+        /// Requests sent, or streams opened.
+        sent,
+        /// Replies received whole.
+        replied,
+        /// Requests that failed.
+        failed,
+        /// Of these, for lack of progress or time.
+        timeouts,
+        /// Requests received whole, or streams taken.
+        received,
+        /// Replies handed to the transport whole.
+        served,
+        /// Exchanges that the peer broke off or broke.
+        broken,
+        /// Bytes of requests sent.
+        request_bytes_out,
+        /// Bytes of replies received.
+        reply_bytes_in,
+        /// Bytes of requests received.
+        request_bytes_in,
+        /// Bytes of replies sent.
+        reply_bytes_out,
+    }
+}
+
+/// All counters of a node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Of the node as a whole.
+    pub totals: Totals,
+    /// By protocol name. Names are those of definitions in the program, so there are few.
+    pub protocols: BTreeMap<&'static str, PerProtocol>,
+}
+
+impl Counters {
+    pub(crate) fn protocol(&mut self, name: &'static str) -> &mut PerProtocol {
+        self.protocols.entry(name).or_default()
+    }
+}
+
+/// What a walk over everything a node holds has found. Costs time in proportion to all connections and streams: for tests, the
+/// simulator and diagnosis.
+#[derive(Debug, Clone, Default)]
+pub struct Audit {
+    /// Bytes held in queues, stagings and tables that the node owns, at their allocated size.
+    pub held: u64,
+    /// Bytes granted, the worst case of what the QUIC crate holds included.
+    pub granted: u64,
+    /// Granted bytes and set-aside floors together.
+    pub committed: u64,
+    /// The configured budget.
+    pub budget: u64,
+    /// Every bounded queue that is above its cap, by name, with its length and its cap. Has to be empty.
+    pub over_cap: Vec<(&'static str, u64, u64)>,
+    /// Streams that wait for a peer without a deadline and without having declared it. Has to be empty.
+    pub waits_without_deadline: Vec<String>,
+    /// Connections in the tables, handshakes and closing ones included.
+    pub connections: usize,
+    /// Streams in the tables.
+    pub streams: usize,
+}

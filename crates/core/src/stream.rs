@@ -1,0 +1,530 @@
+//! The heart: one interface for all that runs on a stream.
+//!
+//! A [`StreamMachine`] is driven whenever something may have changed for it. It reads and writes through [`StreamIo`] as
+//! far as it can and says what it waits for. It never flushes: what was written leaves when the node drains, after everything that was
+//! ready has been driven, so that a negotiation, the request behind it and other requests share packets.
+//!
+//! The transport below is a [`StreamPort`]; QUIC streams are one, multiplexed byte pipes will be another.
+
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::budget::Grant;
+use crate::error::{Breach, RequestError, StreamError};
+use crate::limits::{FRONT_BYTES_MAX, HEADER_BYTES_MAX, Limits, OUTBOX_BYTES_MAX};
+use crate::message::Message;
+use crate::wake::Why;
+
+/// What came of reading from a port.
+#[derive(Debug)]
+pub enum Read {
+    /// Bytes, in order, never empty.
+    Chunk(Bytes),
+    /// Nothing now; the port will say when there is.
+    Blocked,
+    /// The peer finished its side and everything was read.
+    Finished,
+}
+
+/// A bidirectional stream of a transport. Nothing here blocks or fails for lack of memory.
+pub trait StreamPort {
+    /// Takes the next chunk of at most `max` bytes. `Err` is the peer's reset code; from then on always `Finished`.
+    fn read(&mut self, max: usize) -> Result<Read, u64>;
+    /// Takes as much off the front of `chunk` as the transport has room for and returns how much, 0 when it is
+    /// blocked. `Err` is the code with which the peer refused further bytes.
+    fn write(&mut self, chunk: &mut Bytes) -> Result<usize, u64>;
+    /// Closes our direction after what was written.
+    fn finish(&mut self);
+    /// Gives our direction up; what was not delivered is lost.
+    fn reset(&mut self, code: u32);
+    /// Wants no more bytes of the peer's direction.
+    fn stop(&mut self, code: u32);
+}
+
+/// What a machine waits for. Several may be set: any of them drives it again, and so does its deadline.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Waits {
+    /// Bytes, an end or a reset from the peer.
+    pub peer: bool,
+    /// Room to write, which the peer gives by reading.
+    pub room: bool,
+    /// An [`Input`] of the application.
+    pub app: bool,
+    /// Memory: a reservation was refused.
+    pub memory: bool,
+    /// It is declared that this wait for the peer needs no deadline: the stream is the application's own.
+    pub open_ended: bool,
+}
+
+/// What a machine says after it was driven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// It goes on when one of these changes.
+    Wait(Waits),
+    /// It is through: the stream can be forgotten when the transport has delivered what was written.
+    Done,
+}
+
+impl Next {
+    /// Waits for the peer's bytes.
+    pub const PEER: Next = Next::Wait(Waits { peer: true, room: false, app: false, memory: false, open_ended: false });
+    /// Waits for room to write. The peer's reset is noticed too.
+    pub const ROOM: Next = Next::Wait(Waits { peer: false, room: true, app: false, memory: false, open_ended: false });
+    /// Waits for the application, and notices when the peer gives up.
+    pub const APP: Next = Next::Wait(Waits { peer: false, room: false, app: true, memory: false, open_ended: false });
+    /// Waits for memory.
+    pub const MEMORY: Next = Next::Wait(Waits { peer: false, room: false, app: false, memory: true, open_ended: false });
+}
+
+/// A protocol on one stream, as a state machine without I/O.
+pub trait StreamMachine: Send {
+    /// Goes as far as it can. Must be idempotent when nothing has changed.
+    fn drive(&mut self, io: &mut StreamIo<'_>) -> Next;
+}
+
+/// What the application tells a machine.
+#[derive(Debug)]
+pub enum Input {
+    /// The reply to the request that this stream brought.
+    Reply(Message),
+    /// The request is declined with this code.
+    Reject(u32),
+}
+
+/// What a machine tells its node. Each stream has exactly one final outcome; [`Output::Agreed`] and [`Output::Arrived`] are steps.
+#[derive(Debug)]
+pub enum Output {
+    /// The listener agreed on the protocol with this number in the node's registry.
+    Agreed(usize),
+    /// A request is complete.
+    Arrived(Message),
+    /// A request of ours has ended.
+    Reply(Result<Message, RequestError>),
+    /// The reply to the peer is in the transport's hands, or the peer has gone away before.
+    Served(Result<usize, Breach>),
+    /// A ping has come back.
+    Pong(Result<Duration, RequestError>),
+    /// An identify message (not decoded) has come, as an answer or as a push.
+    Identity(Result<Bytes, RequestError>),
+    /// A raw stream's dialer has the peer's agreement.
+    Confirmed,
+    /// The stream failed before any protocol was agreed on, or while it was the application's.
+    Failed(StreamError),
+    /// Nothing to tell.
+    Quiet,
+}
+
+/// Asked for more than a header may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooLarge;
+
+/// The state of a stream that outlives one drive.
+#[derive(Debug)]
+pub(crate) struct IoState {
+    /// The chunk that was taken last, not all consumed.
+    front: Bytes,
+    /// Header bytes gathered from several chunks. Always before `front`.
+    head: BytesMut,
+    /// Small writes gathered in this drive.
+    outbox: BytesMut,
+    /// What of the outbox the transport had no room for.
+    unsent: Bytes,
+    pub(crate) grant: Grant,
+    /// What the stream itself is granted, beside its messages.
+    pub(crate) base: u64,
+    peer_finished: bool,
+    pub(crate) peer_reset: Option<u64>,
+    pub(crate) peer_stopped: Option<u64>,
+    finish: Finish,
+    pub(crate) deadline: Option<(Instant, Why)>,
+    pub(crate) input: Option<Input>,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) copied: u64,
+    /// Reads are held back while a lazy negotiation is not confirmed.
+    held: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Finish {
+    No,
+    Wanted,
+    Done,
+}
+
+impl IoState {
+    pub(crate) fn new(grant: Grant) -> IoState {
+        IoState {
+            front: Bytes::new(),
+            head: BytesMut::new(),
+            outbox: BytesMut::new(),
+            unsent: Bytes::new(),
+            base: grant.bytes(),
+            grant,
+            peer_finished: false,
+            peer_reset: None,
+            peer_stopped: None,
+            finish: Finish::No,
+            deadline: None,
+            input: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            copied: 0,
+            held: false,
+        }
+    }
+
+    /// Allocated bytes that this stream holds beside what its machine holds.
+    pub(crate) fn held(&self) -> u64 {
+        let parts = [self.front.len(), self.head.capacity(), self.outbox.capacity(), self.unsent.len()];
+        parts.iter().fold(0u64, |sum, part| sum.saturating_add(*part as u64))
+    }
+}
+
+/// What of the surroundings a machine may look at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Around<'a> {
+    pub(crate) now: Instant,
+    pub(crate) limits: &'a Limits,
+    /// Stream bytes that this connection has received in all: a stream that waits while others of the same peer move is not stuck.
+    pub(crate) connection_in: u64,
+    /// The same for sending.
+    pub(crate) connection_out: u64,
+}
+
+/// A machine's view of its stream, for the time of one drive.
+pub struct StreamIo<'a> {
+    around: Around<'a>,
+    port: &'a mut dyn StreamPort,
+    state: &'a mut IoState,
+    outputs: &'a mut Vec<Output>,
+    blocked: bool,
+}
+
+impl<'a> StreamIo<'a> {
+    pub(crate) fn new(
+        around: Around<'a>,
+        port: &'a mut dyn StreamPort,
+        state: &'a mut IoState,
+        outputs: &'a mut Vec<Output>,
+    ) -> StreamIo<'a> {
+        state.deadline = None;
+        StreamIo { around, port, state, outputs, blocked: false }
+    }
+
+    /// The time of this drive.
+    pub fn now(&self) -> Instant {
+        self.around.now
+    }
+
+    /// The node's limits.
+    pub fn limits(&self) -> &Limits {
+        self.around.limits
+    }
+
+    /// Stream bytes received from and sent to this peer in all, over all streams.
+    pub fn connection_bytes(&self) -> (u64, u64) {
+        (self.around.connection_in, self.around.connection_out)
+    }
+
+    /// Bytes consumed from and given to this stream so far.
+    pub fn stream_bytes(&self) -> (u64, u64) {
+        (self.state.bytes_in, self.state.bytes_out)
+    }
+
+    /// The next `n` bytes in one piece, or `None` while they have not come. For headers only.
+    ///
+    /// # Errors
+    /// [`TooLarge`] when `n` is above [`HEADER_BYTES_MAX`].
+    pub fn need(&mut self, n: usize) -> Result<Option<&[u8]>, TooLarge> {
+        if n > HEADER_BYTES_MAX {
+            return Err(TooLarge);
+        }
+        let ready = self.peek(n);
+        Ok((ready.len() >= n).then_some(ready).and_then(|ready| ready.get(..n)))
+    }
+
+    /// What is there of the next `max` bytes (at most [`HEADER_BYTES_MAX`]), in one piece. Each byte is copied at most
+    /// once, however small the pieces are in which it comes.
+    pub fn peek(&mut self, max: usize) -> &[u8] {
+        if self.state.held {
+            return &[];
+        }
+        let max = max.min(HEADER_BYTES_MAX);
+        while self.state.head.len() < max {
+            if self.state.head.is_empty() && self.state.front.len() >= max {
+                break;
+            }
+            if self.state.head.is_empty() && self.state.front.is_empty() {
+                if !self.pull(FRONT_BYTES_MAX) {
+                    break;
+                }
+                continue;
+            }
+            if self.state.front.is_empty() && !self.pull(FRONT_BYTES_MAX) {
+                break;
+            }
+            if self.state.head.is_empty() {
+                // The front is a part of the header: is there more? Only then gather.
+                let first = std::mem::take(&mut self.state.front);
+                if !self.pull(FRONT_BYTES_MAX) {
+                    self.state.front = first;
+                    break;
+                }
+                self.gather(&first);
+            }
+            let missing = max.saturating_sub(self.state.head.len()).min(self.state.front.len());
+            let piece = self.state.front.split_to(missing);
+            self.gather(&piece);
+        }
+        let ready = if self.state.head.is_empty() { &self.state.front[..] } else { &self.state.head[..] };
+        ready.get(..max).unwrap_or(ready)
+    }
+
+    fn gather(&mut self, piece: &[u8]) {
+        self.state.head.extend_from_slice(piece);
+        self.state.copied = self.state.copied.saturating_add(piece.len() as u64);
+    }
+
+    /// Takes a chunk from the port into `front`. False when there is none now.
+    fn pull(&mut self, max: usize) -> bool {
+        if self.state.peer_finished || self.state.peer_reset.is_some() {
+            return false;
+        }
+        match self.port.read(max) {
+            Ok(Read::Chunk(chunk)) => {
+                self.state.front = chunk;
+                true
+            }
+            Ok(Read::Blocked) => false,
+            Ok(Read::Finished) => {
+                self.state.peer_finished = true;
+                false
+            }
+            Err(code) => {
+                self.state.peer_reset = Some(code);
+                false
+            }
+        }
+    }
+
+    /// Removes `n` bytes that [`peek`](Self::peek) or [`need`](Self::need) has shown.
+    pub fn consume(&mut self, n: usize) {
+        let from_head = n.min(self.state.head.len());
+        self.state.head.advance(from_head);
+        if self.state.head.is_empty() {
+            self.state.head = BytesMut::new();
+        }
+        let from_front = n.saturating_sub(from_head).min(self.state.front.len());
+        self.state.front.advance(from_front);
+        self.count_in(from_head.saturating_add(from_front));
+    }
+
+    fn count_in(&mut self, n: usize) {
+        self.state.bytes_in = self.state.bytes_in.saturating_add(n as u64);
+    }
+
+    /// Takes the next chunk of at most `max` bytes without copying it, or `None` when there is none now.
+    pub fn take(&mut self, max: usize) -> Option<Bytes> {
+        if self.state.held || max == 0 {
+            return None;
+        }
+        if !self.state.head.is_empty() {
+            let n = max.min(self.state.head.len());
+            let chunk = self.state.head.split_to(n).freeze();
+            self.count_in(n);
+            return Some(chunk);
+        }
+        if self.state.front.is_empty() && !self.pull(max) {
+            return None;
+        }
+        let n = max.min(self.state.front.len());
+        let chunk = self.state.front.split_to(n);
+        self.count_in(n);
+        Some(chunk)
+    }
+
+    /// Whether the peer has finished its direction and everything was consumed.
+    pub fn peer_finished(&mut self) -> bool {
+        if self.state.held || !self.state.head.is_empty() || !self.state.front.is_empty() {
+            return false;
+        }
+        if !self.state.peer_finished && self.pull(FRONT_BYTES_MAX) {
+            return false;
+        }
+        self.state.peer_finished
+    }
+
+    /// Whether nothing can come any more beside what is already shown. True at the earliest after a
+    /// [`peek`](Self::peek) or [`take`](Self::take) that gave less than was asked for.
+    pub fn no_more(&self) -> bool {
+        self.state.peer_finished || self.state.peer_reset.is_some()
+    }
+
+    /// The code with which the peer has reset its direction.
+    pub fn peer_reset(&self) -> Option<u64> {
+        self.state.peer_reset
+    }
+
+    /// The code with which the peer has refused further bytes of ours.
+    pub fn peer_stopped(&self) -> Option<u64> {
+        self.state.peer_stopped
+    }
+
+    /// Room for small writes now, in bytes; 0 when the stream is blocked.
+    pub fn room(&self) -> usize {
+        if self.blocked || !self.state.unsent.is_empty() || self.state.finish != Finish::No {
+            return 0;
+        }
+        OUTBOX_BYTES_MAX.saturating_sub(self.state.outbox.len())
+    }
+
+    /// Gathers a small write (copied once). Returns how much was taken: [`room`](Self::room) at most.
+    pub fn write(&mut self, bytes: &[u8]) -> usize {
+        let taken = bytes.len().min(self.room());
+        if let Some(bytes) = bytes.get(..taken) {
+            self.state.outbox.extend_from_slice(bytes);
+            self.state.copied = self.state.copied.saturating_add(taken as u64);
+        }
+        taken
+    }
+
+    /// Hands a chunk over without copying it. What was taken is removed from the front of `chunk`; returns how much.
+    pub fn give(&mut self, chunk: &mut Bytes) -> usize {
+        // A small chunk behind small writes shares their buffer: one record for the transport, not two.
+        if chunk.len() <= self.room() && !self.state.outbox.is_empty() {
+            let taken = self.write(chunk);
+            chunk.advance(taken);
+            return taken;
+        }
+        if self.state.finish != Finish::No || !self.flush() {
+            return 0;
+        }
+        match self.port.write(chunk) {
+            Ok(0) => {
+                self.blocked = !chunk.is_empty();
+                0
+            }
+            Ok(taken) => {
+                self.state.bytes_out = self.state.bytes_out.saturating_add(taken as u64);
+                taken
+            }
+            Err(code) => {
+                self.state.peer_stopped.get_or_insert(code);
+                0
+            }
+        }
+    }
+
+    /// Hands a message over, chunk by chunk, as far as there is room. True when all of it is gone.
+    pub fn give_message(&mut self, message: &mut Message) -> bool {
+        while let Some(chunk) = message.front() {
+            let taken = self.give(chunk);
+            message.took(taken);
+            if taken == 0 {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Puts what was gathered into the transport. True when nothing is left here.
+    pub(crate) fn flush(&mut self) -> bool {
+        if self.state.unsent.is_empty() && !self.state.outbox.is_empty() {
+            self.state.unsent = std::mem::take(&mut self.state.outbox).freeze();
+        }
+        while !self.state.unsent.is_empty() {
+            match self.port.write(&mut self.state.unsent) {
+                Ok(0) => {
+                    self.blocked = true;
+                    return false;
+                }
+                Ok(taken) => self.state.bytes_out = self.state.bytes_out.saturating_add(taken as u64),
+                Err(code) => {
+                    self.state.peer_stopped.get_or_insert(code);
+                    self.state.unsent = Bytes::new();
+                }
+            }
+        }
+        if self.state.finish == Finish::Wanted {
+            self.state.finish = Finish::Done;
+            self.port.finish();
+        }
+        true
+    }
+
+    /// Whether everything written is in the transport's hands.
+    pub fn flushed(&mut self) -> bool {
+        self.flush()
+    }
+
+    /// Closes our direction behind what was written.
+    pub fn finish(&mut self) {
+        if self.state.finish == Finish::No {
+            self.state.finish = Finish::Wanted;
+        }
+    }
+
+    /// Gives our direction up.
+    pub fn reset(&mut self, code: u32) {
+        self.state.outbox = BytesMut::new();
+        self.state.unsent = Bytes::new();
+        if self.state.finish != Finish::Done {
+            self.state.finish = Finish::Done;
+            self.port.reset(code);
+        }
+    }
+
+    /// Wants nothing more from the peer.
+    pub fn stop(&mut self, code: u32) {
+        self.state.front = Bytes::new();
+        self.state.head = BytesMut::new();
+        if !self.state.peer_finished && self.state.peer_reset.is_none() {
+            self.port.stop(code);
+        }
+        self.state.peer_finished = true;
+    }
+
+    /// Whether both directions have ended: ours finished or reset, the peer's consumed, reset or refused.
+    pub fn closed(&self) -> bool {
+        let ours = self.state.finish == Finish::Done || self.state.peer_stopped.is_some();
+        ours && (self.state.peer_finished || self.state.peer_reset.is_some()) && self.state.front.is_empty()
+    }
+
+    /// Asks to be driven at `at` at the latest. The earliest of several in one drive counts; a drive starts with none.
+    pub fn wake_at(&mut self, at: Instant, why: Why) {
+        if self.state.deadline.is_none_or(|(earlier, _)| at < earlier) {
+            self.state.deadline = Some((at, why));
+        }
+    }
+
+    /// Sees to it that `bytes` more than the stream's own bookkeeping may be held. False, with nothing changed, when there is
+    /// no memory now: answer with [`Next::MEMORY`].
+    #[must_use]
+    pub fn reserve(&mut self, bytes: u64) -> bool {
+        self.state.grant.resize(self.state.base.saturating_add(bytes))
+    }
+
+    /// The application's word, once.
+    pub fn input(&mut self) -> Option<Input> {
+        self.state.input.take()
+    }
+
+    /// Tells the node.
+    pub fn output(&mut self, output: Output) {
+        self.outputs.push(output);
+    }
+
+    /// Counts bytes that were copied in user space.
+    pub fn copied(&mut self, bytes: usize) {
+        self.state.copied = self.state.copied.saturating_add(bytes as u64);
+    }
+
+    pub(crate) fn hold_reads(&mut self, hold: bool) {
+        self.state.held = hold;
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -1,0 +1,171 @@
+//! A port made of two queues, and a bench that drives one machine against scripted bytes.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::*;
+use crate::budget::Ledger;
+
+/// The far end of a stream, in memory.
+#[derive(Debug, Default)]
+pub(crate) struct Pipe {
+    pub(crate) incoming: VecDeque<Bytes>,
+    pub(crate) incoming_finished: bool,
+    pub(crate) incoming_reset: Option<u64>,
+    pub(crate) outgoing: Vec<u8>,
+    /// How many writes the transport saw.
+    pub(crate) writes: usize,
+    pub(crate) room: usize,
+    pub(crate) refused: Option<u64>,
+    pub(crate) finished: bool,
+    pub(crate) reset: Option<u32>,
+    pub(crate) stopped: Option<u32>,
+}
+
+impl StreamPort for Pipe {
+    fn read(&mut self, max: usize) -> Result<Read, u64> {
+        if let Some(code) = self.incoming_reset {
+            return Err(code);
+        }
+        match self.incoming.front_mut() {
+            Some(chunk) if chunk.len() > max => Ok(Read::Chunk(chunk.split_to(max))),
+            Some(_) => Ok(Read::Chunk(self.incoming.pop_front().expect("just seen"))),
+            None if self.incoming_finished => Ok(Read::Finished),
+            None => Ok(Read::Blocked),
+        }
+    }
+
+    fn write(&mut self, chunk: &mut Bytes) -> Result<usize, u64> {
+        if let Some(code) = self.refused {
+            return Err(code);
+        }
+        let taken = chunk.len().min(self.room);
+        self.room -= taken;
+        self.writes += usize::from(taken > 0);
+        self.outgoing.extend_from_slice(&chunk.split_to(taken));
+        Ok(taken)
+    }
+
+    fn finish(&mut self) {
+        self.finished = true;
+    }
+
+    fn reset(&mut self, code: u32) {
+        self.reset = Some(code);
+    }
+
+    fn stop(&mut self, code: u32) {
+        self.stopped = Some(code);
+    }
+}
+
+/// One machine on one pipe.
+pub(crate) struct Bench<M> {
+    pub(crate) machine: M,
+    pub(crate) pipe: Pipe,
+    pub(crate) state: IoState,
+    pub(crate) now: Instant,
+    pub(crate) limits: Limits,
+    pub(crate) outputs: Vec<Output>,
+    pub(crate) ledger: Ledger,
+    pub(crate) connection_in: u64,
+}
+
+impl<M: StreamMachine> Bench<M> {
+    #[allow(clippy::disallowed_methods)]
+    pub(crate) fn new(machine: M) -> Bench<M> {
+        let ledger = Ledger::new(1 << 24);
+        let account = ledger.open(0, 1 << 24).expect("fits");
+        Bench {
+            machine,
+            pipe: Pipe { room: usize::MAX, ..Pipe::default() },
+            state: IoState::new(account.grant(0).expect("fits")),
+            now: Instant::now(),
+            limits: Limits::default(),
+            outputs: Vec::new(),
+            ledger,
+            connection_in: 0,
+        }
+    }
+
+    pub(crate) fn drive(&mut self) -> Next {
+        let around = Around { now: self.now, limits: &self.limits, connection_in: self.connection_in, connection_out: 0 };
+        let mut io = StreamIo::new(around, &mut self.pipe, &mut self.state, &mut self.outputs);
+        let next = self.machine.drive(&mut io);
+        io.flush();
+        next
+    }
+
+    pub(crate) fn receive(&mut self, bytes: impl Into<Bytes>) -> Next {
+        let bytes = bytes.into();
+        self.connection_in += bytes.len() as u64;
+        self.pipe.incoming.push_back(bytes);
+        self.drive()
+    }
+
+    /// Receives byte by byte.
+    pub(crate) fn trickle(&mut self, bytes: &[u8]) -> Next {
+        let mut next = self.drive();
+        for byte in bytes {
+            next = self.receive(vec![*byte]);
+        }
+        next
+    }
+
+    pub(crate) fn finish(&mut self) -> Next {
+        self.pipe.incoming_finished = true;
+        self.drive()
+    }
+
+    pub(crate) fn wait(&mut self, time: Duration) -> Next {
+        self.now += time;
+        self.drive()
+    }
+
+    pub(crate) fn only_output(&mut self) -> Output {
+        assert_eq!(self.outputs.len(), 1, "{:?}", self.outputs);
+        self.outputs.remove(0)
+    }
+}
+
+struct Collect(usize, Vec<Vec<u8>>);
+
+impl StreamMachine for Collect {
+    fn drive(&mut self, io: &mut StreamIo<'_>) -> Next {
+        while let Ok(Some(bytes)) = io.need(self.0) {
+            let bytes = bytes.to_vec();
+            io.consume(bytes.len());
+            self.1.push(bytes);
+        }
+        Next::PEER
+    }
+}
+
+#[test]
+fn headers_are_put_together_from_any_pieces_and_copied_once() {
+    let bytes: Vec<u8> = (0..=254).collect();
+    for piece in [1, 2, 3, 7, 85, 255] {
+        let mut bench = Bench::new(Collect(5, Vec::new()));
+        for part in bytes.chunks(piece) {
+            bench.receive(part.to_vec());
+        }
+        assert_eq!(bench.machine.1.concat(), bytes, "pieces of {piece}");
+        assert!(bench.state.copied <= 255, "{} copied for 255", bench.state.copied);
+    }
+}
+
+#[test]
+fn a_header_above_the_cap_is_refused() {
+    struct Greedy(bool);
+    impl StreamMachine for Greedy {
+        fn drive(&mut self, io: &mut StreamIo<'_>) -> Next {
+            self.0 = io.need(HEADER_BYTES_MAX + 1) == Err(TooLarge);
+            Next::Done
+        }
+    }
+    let mut bench = Bench::new(Greedy(false));
+    bench.drive();
+    assert!(bench.machine.0);
+}
