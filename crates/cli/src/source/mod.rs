@@ -6,4 +6,4 @@ mod walk;
 
 pub use read::{Problem, Source};
 pub use scan::{Told, scan};
-pub use walk::{Census, Roots, census};
+pub use walk::{Census, Found, Item, Roots, census};

@@ -76,6 +76,11 @@ impl Roots {
         Ok(Roots(roots))
     }
 
+    /// The names at the top, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
+    }
+
     /// Where a path of the manifest lies on this machine.
     pub fn locate(&self, path: &[String]) -> Option<PathBuf> {
         let (top, below) = path.split_first()?;

@@ -1,0 +1,133 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::exit::TABLE;
+
+/// Sends files and folders straight from one machine to another.
+#[derive(Debug, Parser)]
+#[command(name = "strait", version, about, after_help = TABLE, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Offer files and folders; prints a ticket for the other side
+    Send(Send),
+    /// Fetch what a ticket stands for
+    Get(Get),
+    /// Print the identity of this machine's node
+    Id(Id),
+    /// Measure the round trip to a node
+    Ping(Ping),
+    /// Send and get on this machine in one go, and check the result
+    Demo(Demo),
+}
+
+/// Which identity to use.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Key {
+    /// Keep the identity in this file instead of the usual one; it is made if it is not there
+    #[arg(long, value_name = "FILE", conflicts_with = "ephemeral")]
+    pub key: Option<PathBuf>,
+    /// Use a new identity, and forget it at the end
+    #[arg(long)]
+    pub ephemeral: bool,
+}
+
+/// `strait send`
+#[derive(Debug, Args)]
+pub struct Send {
+    /// Files and folders
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Stop after one full copy was taken
+    #[arg(long)]
+    pub once: bool,
+    /// Listen at this address and UDP port instead of any
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:0")]
+    pub listen: SocketAddr,
+    /// Say only what is needed
+    #[arg(short, long)]
+    pub quiet: bool,
+    #[allow(missing_docs)]
+    #[command(flatten)]
+    pub key: Key,
+}
+
+/// `strait get`
+#[derive(Debug, Args)]
+pub struct Get {
+    /// The ticket that `strait send` printed
+    pub ticket: String,
+    /// Put it into this folder; it is made if it is not there
+    #[arg(short = 'o', long = "output", value_name = "DIR", default_value = ".")]
+    pub output: PathBuf,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Say only what is needed
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Use the identity in this file; without it a new one is used and forgotten
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+}
+
+/// `strait id`
+#[derive(Debug, Args)]
+pub struct Id {
+    #[allow(missing_docs)]
+    #[command(flatten)]
+    pub key: Key,
+}
+
+/// `strait ping`
+#[derive(Debug, Args)]
+pub struct Ping {
+    /// A ticket, or an address such as /ip4/192.0.2.1/udp/4001/quic-v1/p2p/12D3Koo...
+    #[arg(value_name = "TICKET-OR-MULTIADDR")]
+    pub target: String,
+    /// How often
+    #[arg(short = 'c', long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub count: u32,
+    /// Milliseconds between two pings
+    #[arg(short = 'i', long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(0..=3_600_000))]
+    pub interval: u64,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `strait demo`
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// A file or folder to send; without it a sample is made
+    pub path: Option<PathBuf>,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Say only what is needed
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound_and_help_has_the_exit_codes() {
+        Cli::command().debug_assert();
+        let help = Cli::command().render_help().to_string();
+        assert!(help.contains("143  ended by SIGTERM"), "{help}");
+    }
+}

@@ -1,0 +1,72 @@
+//! `strait get`
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::{bytes, count, print_json};
+use crate::args::Get;
+use crate::exit::Failure;
+use crate::fetch::{self, Outcome};
+use crate::net::Nodes;
+use crate::progress::Progress;
+use crate::ticket::Ticket;
+use crate::{keyfile, net};
+
+/// Connects, fetches and says what came.
+pub(super) async fn run(args: Get, nodes: &Nodes) -> Result<(), Failure> {
+    let ticket: Ticket = args.ticket.parse()?;
+    let keypair = match &args.key {
+        Some(path) => keyfile::load_or_make(path)?,
+        None => keyfile::fresh()?,
+    };
+    let progress = Progress::new(args.quiet);
+    let began = Instant::now();
+    let node = nodes.start(keypair, net::any()).await?;
+    let far = net::Far::connect(node.clone(), ticket.peer, ticket.addrs, ticket.root).await?;
+    progress.say(&format!("connected to {}", ticket.peer));
+    let result = fetch::get(Arc::new(far), ticket.root, &args.output, &progress).await;
+    progress.clear();
+    node.close().await;
+    let outcome = result?;
+    let seconds = began.elapsed().as_secs_f64();
+    progress.say(&summary(&outcome, seconds));
+    progress.say(&format!("it is in {}", args.output.display()));
+    if args.json {
+        print_json(&outcome_json("get", &outcome, seconds))?;
+    }
+    Ok(())
+}
+
+/// What came, in words.
+pub(super) fn summary(outcome: &Outcome, seconds: f64) -> String {
+    let had = if outcome.had_bytes > 0 { format!(" ({} were here already)", bytes(outcome.had_bytes)) } else { String::new() };
+    let rate = (outcome.fetched_bytes as f64 / seconds.max(0.001)) as u64;
+    format!(
+        "{} and {}, {}{had}, in {}, all verified against root {}\n{seconds:.1} s, {}/s",
+        count(outcome.files, "file"),
+        count(outcome.folders, "folder"),
+        bytes(outcome.bytes),
+        count(outcome.chunks, "chunk"),
+        outcome.root.to_hex(),
+        bytes(rate),
+    )
+}
+
+/// What came, for programs.
+pub(super) fn outcome_json(event: &str, outcome: &Outcome, seconds: f64) -> serde_json::Value {
+    json!({
+        "event": event,
+        "files": outcome.files,
+        "folders": outcome.folders,
+        "bytes": outcome.bytes,
+        "chunks": outcome.chunks,
+        "chunk_bytes": outcome.chunk_bytes,
+        "fetched_chunks": outcome.fetched_chunks,
+        "fetched_bytes": outcome.fetched_bytes,
+        "had_bytes": outcome.had_bytes,
+        "root": outcome.root.to_hex().as_str(),
+        "seconds": seconds,
+    })
+}

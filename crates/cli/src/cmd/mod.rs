@@ -1,0 +1,112 @@
+//! The commands.
+
+mod compare;
+mod demo;
+mod get;
+mod id;
+mod ping;
+mod sample;
+mod send;
+
+use std::future::Future;
+use std::io::Write;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::args::{Cli, Command};
+use crate::exit::{Code, Failure};
+use crate::net::Nodes;
+
+/// After a signal, peers are told of the end for at most so long.
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+
+/// Runs the command until it ends or a signal ends it.
+///
+/// When a signal comes, the command's future is dropped, and with it everything that it holds is put back: temporary folders are
+/// removed and the node is closed. A second signal ends the process at once.
+pub async fn run(cli: Cli) -> Result<(), Failure> {
+    let json = match &cli.command {
+        Command::Get(args) => args.json,
+        Command::Ping(args) => args.json,
+        Command::Demo(args) => args.json,
+        Command::Send(_) | Command::Id(_) => false,
+    };
+    let nodes = Nodes::default();
+    let result = match cli.command {
+        Command::Send(args) => until_signal(&nodes, send::run(args, &nodes)).await,
+        Command::Get(args) => until_signal(&nodes, get::run(args, &nodes)).await,
+        Command::Id(args) => id::run(&args),
+        Command::Ping(args) => until_signal(&nodes, ping::run(args, &nodes)).await,
+        Command::Demo(args) => until_signal(&nodes, demo::run(args, &nodes)).await,
+    };
+    if json && let Err(failure) = &result {
+        let _ = print_json(&failure_json(failure)); // the failure itself is what the exit code tells
+    }
+    result
+}
+
+fn failure_json(failure: &Failure) -> Value {
+    json!({
+        "event": "error",
+        "code": failure.code as u8,
+        "what": failure.what,
+        "why": failure.why,
+        "next": failure.next,
+    })
+}
+
+/// Prints a line to stdout, which programs read.
+pub(crate) fn print_line(line: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|error| Failure::disk("write to stdout", &error))
+}
+
+fn print_json(value: &Value) -> Result<(), Failure> {
+    print_line(&value.to_string())
+}
+
+async fn until_signal(nodes: &Nodes, command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let code = tokio::select! {
+        result = command => return result,
+        code = signal() => code,
+    };
+    tokio::spawn(async move {
+        let code = signal().await; // the second one: whatever still hangs is left as it is
+        std::process::exit(i32::from(code as u8));
+    });
+    nodes.close(CLOSE_WITHIN).await;
+    let what = if code == Code::Terminated { "stopped by SIGTERM" } else { "stopped by Ctrl-C" };
+    Err(Failure::new(code, what, "somebody asked for it; nothing half-written is left", "run the command again"))
+}
+
+#[cfg(unix)]
+async fn signal() -> Code {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+        return std::future::pending().await; // without handlers the system's own ending applies
+    };
+    tokio::select! {
+        _ = interrupt.recv() => Code::Interrupted,
+        _ = terminate.recv() => Code::Terminated,
+    }
+}
+
+#[cfg(not(unix))]
+async fn signal() -> Code {
+    match tokio::signal::ctrl_c().await {
+        Ok(()) => Code::Interrupted,
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// "1 file", "2 files".
+pub(crate) fn count(number: u64, one: &str) -> String {
+    let s = if number == 1 { "" } else { "s" };
+    format!("{number} {one}{s}")
+}
+
+/// Bytes as people read them.
+pub(crate) fn bytes(number: u64) -> String {
+    indicatif::HumanBytes(number).to_string()
+}

@@ -1,0 +1,182 @@
+//! The one place that names the node: the protocols' definitions, serving a provider, and asking one.
+
+mod addrs;
+
+pub use addrs::{for_ticket, interfaces};
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use strait::{Breach, DialError, Incoming, Node, Priority, Request, RequestError};
+use strait_core::{Keypair, Multiaddr, PeerId};
+
+use crate::exit::{Code, Failure};
+use crate::fetch::{Fetch, FetchError};
+use crate::provider::Provider;
+use crate::tree::Hash;
+use crate::wire::{self, Ask, Protocol};
+
+/// How long the first byte of an answer may take. Behind it may be a slow disk with a queue.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Header, entries and hashes (TR-02).
+pub const MANIFEST: Request =
+    Request::new(wire::MANIFEST, wire::MANIFEST_REQUEST_BYTES, wire::MANIFEST_REPLY_BYTES_MAX, DEADLINE, 4);
+/// Content (TR-03). So many at once keep a path of 40 MB/s and 100 ms busy.
+pub const CHUNK: Request = Request::new(wire::CHUNK, wire::CHUNK_REQUEST_BYTES, wire::CHUNK_REPLY_BYTES_MAX, DEADLINE, 16);
+/// A full copy was taken (TR-04).
+pub const DONE: Request =
+    Request::new(wire::DONE, wire::DONE_REQUEST_BYTES, 1 + wire::DETAIL_BYTES_MAX, DEADLINE, 1);
+
+fn definition(protocol: Protocol) -> &'static Request {
+    match protocol {
+        Protocol::Manifest => &MANIFEST,
+        Protocol::Chunk => &CHUNK,
+        Protocol::Done => &DONE,
+    }
+}
+
+/// The nodes of this process, so that a signal can close them in order: their peers learn at once that they are gone.
+#[derive(Default)]
+pub struct Nodes(Mutex<Vec<Node>>);
+
+impl Nodes {
+    /// Starts a node that listens at `listen`.
+    pub async fn start(&self, keypair: Keypair, listen: SocketAddr) -> Result<Node, Failure> {
+        let started = Node::builder().identity(keypair).listen(listen).start().await;
+        let node = started.map_err(|error| {
+            let why = "the address or port is taken, or is not one of this machine's";
+            let next = "choose another with --listen, or leave it to strait";
+            Failure::new(Code::Unreachable, format!("could not open a UDP socket at {listen}: {error}"), why, next)
+        })?;
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(node.clone());
+        Ok(node)
+    }
+
+    /// Closes all nodes, and waits for at most `most`.
+    pub async fn close(&self, most: Duration) {
+        let nodes = std::mem::take(&mut *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        let all = async {
+            for node in nodes {
+                node.close().await;
+            }
+        };
+        let _ = tokio::time::timeout(most, all).await; // past it the peers learn from silence
+    }
+}
+
+/// The socket address for a node that only dials.
+pub fn any() -> SocketAddr {
+    SocketAddr::from(([0, 0, 0, 0], 0))
+}
+
+/// Serves a provider to everybody who knows its root.
+pub fn serve(node: &Node, provider: &Arc<Provider>) -> Result<(), Failure> {
+    for (protocol, priority) in
+        [(Protocol::Manifest, Priority::Normal), (Protocol::Chunk, Priority::Bulk), (Protocol::Done, Priority::Normal)]
+    {
+        let provider = provider.clone();
+        let handler = async move |request: Incoming| {
+            let body = request.body.into_bytes();
+            provider.answer(protocol, &body).await
+        };
+        node.serve(definition(protocol), priority, handler)
+            .map_err(|error| Failure::bug(format!("could not serve {}: {error}", definition(protocol).name)))?;
+    }
+    Ok(())
+}
+
+/// Connects, or says why not (TR-13: the identity is proved before anything is asked).
+pub async fn connect(node: &Node, peer: PeerId, addrs: &[Multiaddr]) -> Result<(), Failure> {
+    if addrs.is_empty() {
+        let why = "the ticket carries no address";
+        return Err(Failure::new(Code::Unreachable, format!("no address of {peer} is known"), why, "ask the sender for a new ticket"));
+    }
+    node.connect(peer, addrs).await.map_err(|error| dial_failure(&error, addrs))
+}
+
+fn dial_failure(error: &DialError, addrs: &[Multiaddr]) -> Failure {
+    let places = addrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    match error {
+        DialError::WrongPeer { wanted, found } => Failure::new(
+            Code::WrongIdentity,
+            format!("another node answers there: wanted {wanted}, found {found}"),
+            "the address was given to another machine, or somebody is in between and pretends",
+            "ask the sender for a new ticket; nothing was asked of the other node",
+        ),
+        DialError::Incompatible(_) => Failure::new(
+            Code::Incompatible,
+            format!("no common protocol: {error}"),
+            "what answers there is not strait, or a version that does not fit",
+            "use the same version of strait on both sides",
+        ),
+        _ => Failure::new(
+            Code::Unreachable,
+            format!("could not reach the other side at {places}: {error}"),
+            "the sender was stopped, it is on another network, or a firewall drops UDP",
+            "check that `strait send` still runs, and that both machines are on the same network",
+        ),
+    }
+}
+
+/// Asks one provider over the network.
+pub struct Far {
+    node: Node,
+    peer: PeerId,
+    addrs: Vec<Multiaddr>,
+    root: Hash,
+    /// The connection was seen to be lost.
+    lost: AtomicBool,
+}
+
+impl Far {
+    /// Connects to the provider.
+    pub async fn connect(node: Node, peer: PeerId, addrs: Vec<Multiaddr>, root: Hash) -> Result<Far, Failure> {
+        connect(&node, peer, &addrs).await?;
+        Ok(Far { node, peer, addrs, root, lost: AtomicBool::new(false) })
+    }
+
+    fn failed(&self, error: RequestError) -> FetchError {
+        let last = |failure| FetchError::Final(Box::new(failure));
+        match error {
+            RequestError::Dial(error @ (DialError::WrongPeer { .. } | DialError::Incompatible(_))) => {
+                last(dial_failure(&error, &self.addrs))
+            }
+            RequestError::Dial(_) | RequestError::NoAddress(_) | RequestError::Lost(_) => {
+                self.lost.store(true, Ordering::Relaxed);
+                FetchError::Again(error.to_string())
+            }
+            RequestError::Unsupported(name) => last(Failure::new(
+                Code::NotServed,
+                format!("the node answers, but does not serve {name}"),
+                "`strait send` no longer runs there, or another version does",
+                "ask the sender to run send again, and use the new ticket",
+            )),
+            RequestError::Rejected(_) | RequestError::Broken(Breach::TooLarge { .. } | Breach::Malformed(_)) => last(Failure::new(
+                Code::Incompatible,
+                format!("the provider does not keep to the protocol: {error}"),
+                "its version is not compatible, or it is faulty or hostile",
+                "use the same version of strait on both sides",
+            )),
+            RequestError::Closing => last(Failure::new(Code::Interrupted, "stopped", "this node is closing", "run get again")),
+            RequestError::TooLarge { .. } => last(Failure::bug(error.to_string())),
+            _ => FetchError::Again(error.to_string()),
+        }
+    }
+}
+
+impl Fetch for Far {
+    async fn fetch(&self, ask: Ask) -> Result<Bytes, FetchError> {
+        if self.lost.swap(false, Ordering::Relaxed)
+            && let Err(error) = self.node.connect(self.peer, &self.addrs).await
+        {
+            return Err(self.failed(RequestError::Dial(error)));
+        }
+        let request = ask.encode(&self.root);
+        let reply = self.node.request(self.peer, definition(ask.protocol()), request).await;
+        reply.map(|message| message.into_bytes()).map_err(|error| self.failed(error))
+    }
+}
