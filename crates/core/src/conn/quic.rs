@@ -81,10 +81,6 @@ impl Stranger {
     pub(crate) fn proved_address(&self) -> bool {
         self.0.remote_address_validated()
     }
-
-    pub(crate) fn remote(&self) -> SocketAddr {
-        self.0.remote_address()
-    }
 }
 
 /// Where a datagram belongs.
@@ -440,10 +436,6 @@ impl Conn {
 
     pub(crate) fn mtu(&self) -> u16 {
         self.inner.current_mtu()
-    }
-
-    pub(crate) fn lost_packets(&self) -> u64 {
-        self.inner.stats().path.lost_packets
     }
 
     pub(crate) fn set_receive_window(&mut self, bytes: u64) {

@@ -40,10 +40,6 @@ impl Credit {
         Some(Credit { grant, receive_window, send_window, streams, mark })
     }
 
-    pub(super) fn granted(&self) -> u64 {
-        self.grant.bytes()
-    }
-
     fn grow(&mut self, receive_window: u64, send_window: u64, streams: u32) -> bool {
         if !self.grant.resize(cost(receive_window, send_window, streams)) {
             return false;

@@ -185,7 +185,6 @@ pub struct Node {
     counters: Counters,
     external: Vec<Multiaddr>,
     closing: bool,
-    scratch: Vec<u8>,
     outputs: Vec<Output>,
 }
 
@@ -232,7 +231,6 @@ impl Node {
             counters: Counters::default(),
             external: Vec::new(),
             closing: false,
-            scratch: Vec::new(),
             outputs: Vec::new(),
             config,
         })

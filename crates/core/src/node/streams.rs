@@ -110,6 +110,9 @@ impl Node {
             return self.remove_stream(slot, index);
         }
         let counted = stream.role.counted();
+        if let Some(count) = stream.role.opened().and_then(|name| conn.opened.get_mut(name)) {
+            *count = count.saturating_sub(1);
+        }
         stream.role = Role::Linger;
         stream.machine = Box::new(Linger(Pace::new(Direction::Out)));
         conn.queue(index);

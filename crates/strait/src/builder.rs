@@ -1,0 +1,89 @@
+//! How a node is started on tokio.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use strait_core::{Config, Keypair, Limits};
+
+use crate::driver::{self, Sockets, TokioRuntime};
+use crate::error::StartError;
+use crate::node::Node;
+use crate::shared::Shared;
+
+/// Collects what a node is to be. Every part has a default: a fresh identity, any free port on all interfaces, the default limits.
+#[derive(Debug, Clone)]
+pub struct Builder {
+    identity: Option<Keypair>,
+    listen: Vec<SocketAddr>,
+    limits: Limits,
+    agent: String,
+}
+
+impl Builder {
+    pub(crate) fn new() -> Builder {
+        Builder {
+            identity: None,
+            listen: Vec::new(),
+            limits: Limits::default(),
+            agent: concat!("strait/", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+
+    /// Who the node is. Without it a fresh Ed25519 identity is made.
+    #[must_use]
+    pub fn identity(mut self, keypair: Keypair) -> Builder {
+        self.identity = Some(keypair);
+        self
+    }
+
+    /// Where to listen: may be called more than once, at most once for each IP version and address. Port 0 takes a free one. Without
+    /// it the node listens on a free port of all interfaces.
+    #[must_use]
+    pub fn listen(mut self, address: SocketAddr) -> Builder {
+        self.listen.push(address);
+        self
+    }
+
+    /// The numbers that bound the node.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Builder {
+        self.limits = limits;
+        self
+    }
+
+    /// What the node says of its software in identify. Everybody can read it.
+    #[must_use]
+    pub fn agent(mut self, agent: impl Into<String>) -> Builder {
+        self.agent = agent.into();
+        self
+    }
+
+    /// Opens the sockets and starts the driver as a task of the current tokio runtime, which needs I/O and time enabled.
+    ///
+    /// # Errors
+    /// [`StartError`]: nothing runs.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub async fn start(self) -> Result<Node, StartError> {
+        let sockets = if self.listen.is_empty() {
+            let v4 = Sockets::bind(&[(Ipv4Addr::UNSPECIFIED, 0).into()])?;
+            // IPv6 is not a given: a machine without it is served over IPv4.
+            match Sockets::bind(&[(Ipv6Addr::UNSPECIFIED, 0).into()]) {
+                Ok(v6) => v4.and(v6),
+                Err(_) => v4,
+            }
+        } else {
+            Sockets::bind(&self.listen)?
+        };
+        let config = Config {
+            keypair: self.identity.unwrap_or_else(Keypair::generate_ed25519),
+            agent: self.agent,
+            limits: self.limits,
+            listen: true,
+        };
+        let shared = Shared::new(config, driver::system_env()?, std::sync::Arc::new(TokioRuntime))?;
+        shared.set_listening(sockets.local_addrs(), sockets.reachable_addrs());
+        tokio::spawn(driver::run(shared.clone(), sockets));
+        Ok(Node::from_shared(shared))
+    }
+}

@@ -1,0 +1,281 @@
+//! The tokio driver: UDP with segmentation offload both ways, batched receives, one task.
+
+use std::future::Future;
+use std::io::{ErrorKind, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::BytesMut;
+use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
+use strait_core::{Env, Meta, Multiaddr, SocketId, Transmit, WallClock};
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+
+use crate::address::quic_address;
+use crate::error::StartError;
+use crate::runtime::{Runtime, Task};
+use crate::shared::Shared;
+use crate::turn::{DriverCounters, Ports, Rest, Turn};
+
+/// Kernel buffers that are asked for: 64 handshakes at once or a burst of bulk overflow the usual 208 KiB. The system may give less.
+const SOCKET_BUFFER_BYTES: usize = 4 << 20;
+/// Messages of one receive call. With offload each may carry many datagrams.
+const BATCH: usize = 16;
+/// Buffer of one received message: what GRO puts together at most.
+const MESSAGE_BYTES_MAX: usize = 64 << 10;
+/// Datagrams of one send: the kernel takes 64 KiB at once, which is 44 of the usual size.
+const SEGMENTS_MAX: usize = 44;
+
+/// tokio as the runtime of a node.
+pub(crate) struct TokioRuntime;
+
+impl Runtime for TokioRuntime {
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn spawn(&self, task: Task) {
+        tokio::spawn(task);
+    }
+
+    fn sleep(&self, time: Duration) -> Task {
+        Box::pin(tokio::time::sleep(time))
+    }
+}
+
+/// The system's date.
+#[derive(Debug)]
+struct SystemClock;
+
+impl WallClock for SystemClock {
+    fn unix_time(&self) -> Duration {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    }
+}
+
+/// The surroundings of a node in production.
+///
+/// # Errors
+/// [`StartError::Random`] when the system gives no randomness.
+pub fn system_env() -> Result<Env, StartError> {
+    let mut crypto = rustls::crypto::ring::default_provider();
+    // The cheapest suite first where the processor has AES instructions, which is nearly everywhere; peers may still choose.
+    crypto.cipher_suites.sort_by_key(|suite| suite.suite() != rustls::CipherSuite::TLS13_AES_128_GCM_SHA256);
+    let mut seed = [0; 32];
+    crypto.secure_random.fill(&mut seed).map_err(|_| StartError::Random)?;
+    Ok(Env { seed, crypto: Arc::new(crypto), wall: Arc::new(SystemClock) })
+}
+
+/// One UDP socket.
+struct Socket {
+    io: UdpSocket,
+    state: UdpSocketState,
+    local: SocketAddr,
+}
+
+/// The sockets of a node.
+pub(crate) struct Sockets {
+    sockets: Vec<Socket>,
+    buffers: Vec<u8>,
+    pub(crate) counters: DriverCounters,
+}
+
+impl Sockets {
+    pub(crate) fn bind(addresses: &[SocketAddr]) -> Result<Sockets, StartError> {
+        let sockets: Result<Vec<Socket>, StartError> = addresses
+            .iter()
+            .map(|address| open(*address).map_err(|error| StartError::Bind { address: *address, error }))
+            .collect();
+        let buffers = vec![0; BATCH * MESSAGE_BYTES_MAX];
+        Ok(Sockets { sockets: sockets?, buffers, counters: DriverCounters::default() })
+    }
+
+    pub(crate) fn and(mut self, other: Sockets) -> Sockets {
+        self.sockets.extend(other.sockets);
+        self
+    }
+
+    pub(crate) fn local_addrs(&self) -> Vec<SocketAddr> {
+        self.sockets.iter().map(|socket| socket.local).collect()
+    }
+
+    /// Where others may reach this node: bound addresses, with those of the interfaces in place of a wildcard.
+    pub(crate) fn reachable_addrs(&self) -> Vec<Multiaddr> {
+        let mut all = Vec::new();
+        for socket in &self.sockets {
+            if !socket.local.ip().is_unspecified() {
+                all.push(quic_address(socket.local));
+                continue;
+            }
+            let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+            let mut ips: Vec<IpAddr> = interfaces.iter().map(if_addrs::Interface::ip).filter(|ip| usable(ip, &socket.local)).collect();
+            // Loopback last: it works from this machine only.
+            ips.sort_by_key(|ip| (ip.is_loopback(), *ip));
+            ips.dedup();
+            all.extend(ips.into_iter().map(|ip| quic_address(SocketAddr::new(ip, socket.local.port()))));
+        }
+        all
+    }
+}
+
+/// Whether an interface's address can be told to others: of the socket's family, and not link-local, which needs a zone.
+fn usable(ip: &IpAddr, local: &SocketAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => local.is_ipv4() && !ip.is_link_local() && *ip != Ipv4Addr::UNSPECIFIED,
+        IpAddr::V6(ip) => local.is_ipv6() && !ip.is_unicast_link_local() && *ip != Ipv6Addr::UNSPECIFIED,
+    }
+}
+
+fn open(address: SocketAddr) -> std::io::Result<Socket> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::DGRAM, Some(socket2::Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    // Best effort: the system's own maximum holds.
+    let _ = socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES);
+    let _ = socket.set_send_buffer_size(SOCKET_BUFFER_BYTES);
+    socket.bind(&address.into())?;
+    let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+    let io = UdpSocket::from_std(socket.into())?;
+    let local = io.local_addr()?;
+    Ok(Socket { io, state, local })
+}
+
+impl Ports for Sockets {
+    fn receive(&mut self, take: &mut dyn FnMut(Meta, BytesMut)) -> bool {
+        let mut more = false;
+        for (number, socket) in self.sockets.iter().enumerate() {
+            let mut metas = [RecvMeta::default(); BATCH];
+            let mut slices: [IoSliceMut<'_>; BATCH] = {
+                let mut parts = self.buffers.chunks_mut(MESSAGE_BYTES_MAX);
+                std::array::from_fn(|_| IoSliceMut::new(parts.next().unwrap_or_default()))
+            };
+            let received = socket.io.try_io(Interest::READABLE, || {
+                self.counters.receive_calls += 1;
+                socket.state.recv(UdpSockRef::from(&socket.io), &mut slices, &mut metas)
+            });
+            let Ok(count) = received else {
+                // Nothing there; other errors are those of single peers (ICMP) and say nothing about the socket.
+                continue;
+            };
+            more |= count == BATCH;
+            for (meta, slice) in metas.iter().zip(&slices).take(count) {
+                let bytes = slice.get(..meta.len).unwrap_or_default();
+                let about = Meta {
+                    socket: SocketId(u8::try_from(number).unwrap_or(0)),
+                    remote: unmapped(meta.addr),
+                    local_ip: meta.dst_ip,
+                    ecn: meta.ecn.map(|ecn| ecn as u8),
+                };
+                // One copy, so that a datagram that is kept keeps itself and not its 64 KiB neighbourhood.
+                self.counters.bytes_copied += bytes.len() as u64;
+                bytes.chunks(meta.stride.max(1)).for_each(|datagram| take(about, BytesMut::from(datagram)));
+            }
+        }
+        more
+    }
+
+    fn send(&mut self, transmit: &Transmit, bytes: &[u8]) -> bool {
+        let Some(socket) = self.sockets.get(usize::from(transmit.socket.0)) else {
+            return true;
+        };
+        let out = quinn_udp::Transmit {
+            destination: transmit.destination,
+            ecn: transmit.ecn.and_then(quinn_udp::EcnCodepoint::from_bits),
+            contents: bytes,
+            segment_size: transmit.segment_size,
+            src_ip: transmit.src_ip,
+        };
+        let sent = socket.io.try_io(Interest::WRITABLE, || {
+            self.counters.send_calls += 1;
+            socket.state.try_send(UdpSockRef::from(&socket.io), &out)
+        });
+        match sent {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.counters.send_blocked += 1;
+                false
+            }
+            Err(error) => {
+                // Unreachable networks and the like: loss, to be felt by the connection that it concerns.
+                tracing::debug!(%error, destination = %transmit.destination, "a send failed");
+                self.counters.send_errors += 1;
+                true
+            }
+            Ok(()) => true,
+        }
+    }
+
+    fn segments_max(&self) -> NonZeroUsize {
+        let least = self.sockets.iter().map(|socket| socket.state.max_gso_segments()).min().unwrap_or(1);
+        NonZeroUsize::new(least.min(SEGMENTS_MAX)).unwrap_or(NonZeroUsize::MIN)
+    }
+}
+
+/// An IPv4 peer on a dual-stack socket is an IPv4 peer.
+fn unmapped(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// Runs a node until it is closed and all its peers are told.
+pub(crate) async fn run(shared: Arc<Shared>, mut sockets: Sockets) {
+    let mut turn = Turn::new(shared.clone());
+    let mut sleep = pin!(tokio::time::sleep(Duration::ZERO));
+    let mut armed: Option<Instant> = None;
+    loop {
+        turn.first(&mut sockets);
+        // Everybody whom this has made ready goes first, and so do those who were ready anyway; then all they want leaves together.
+        yield_once().await;
+        let rest = turn.second(&mut sockets);
+        shared.lock().driver = sockets.counters;
+        if shared.is_finished() {
+            return;
+        }
+        if rest.work_left {
+            continue;
+        }
+        if rest.wake != armed
+            && let Some(at) = rest.wake
+        {
+            sleep.as_mut().reset(at.into());
+        }
+        armed = rest.wake;
+        std::future::poll_fn(|context| poll_wait(context, &shared, &sockets, rest, armed.is_some(), sleep.as_mut())).await;
+        sockets.counters.wakeups += 1;
+    }
+}
+
+/// Ready when there is a reason for another turn.
+fn poll_wait(
+    context: &mut Context<'_>,
+    shared: &Shared,
+    sockets: &Sockets,
+    rest: Rest,
+    armed: bool,
+    sleep: Pin<&mut tokio::time::Sleep>,
+) -> Poll<()> {
+    let mut ready = !shared.register_driver(context.waker());
+    for socket in &sockets.sockets {
+        ready |= socket.io.poll_recv_ready(context).is_ready();
+        ready |= rest.blocked && socket.io.poll_send_ready(context).is_ready();
+    }
+    ready |= armed && sleep.poll(context).is_ready();
+    if ready { Poll::Ready(()) } else { Poll::Pending }
+}
+
+/// Goes to the end of the executor's queue.
+async fn yield_once() {
+    let mut yielded = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}

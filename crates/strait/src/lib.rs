@@ -1,0 +1,68 @@
+//! strait: a peer-to-peer networking stack that stays up under load.
+//!
+//! On the wire it is libp2p over QUIC, so existing peers need not change. Inside, every queue has a bound, every peer is served in
+//! turns, and every protocol has its limits in its definition.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use std::sync::atomic::{AtomicU64, Ordering};
+//! use std::time::Duration;
+//! use strait::{Incoming, Keypair, Node, Priority, Request};
+//!
+//! // A protocol is its limits: request and reply size, time to answer, how many at once per peer.
+//! const BLOCK: Request = Request::new("/app/block/1", 1 << 10, 1 << 20, Duration::from_secs(2), 8);
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let server = Node::builder().identity(Keypair::generate_ed25519()).listen("127.0.0.1:0".parse()?).start().await?;
+//! let served = Arc::new(AtomicU64::new(0));
+//! let count = served.clone();
+//! // Handlers are async closures; they may capture whatever can be cloned.
+//! server.serve(&BLOCK, Priority::Bulk, async move |request: Incoming| {
+//!     count.fetch_add(1, Ordering::Relaxed);
+//!     [b"block ", &request.body.into_bytes()[..]].concat()
+//! })?;
+//!
+//! let client = Node::builder().start().await?;
+//! client.connect(server.peer_id(), &server.listen_addrs()).await?;
+//! let reply = client.request(server.peer_id(), &BLOCK, "seven").await?;
+//! assert_eq!(&reply.into_bytes()[..], b"block seven");
+//! assert_eq!(served.load(Ordering::Relaxed), 1);
+//! client.close().await;
+//! server.close().await;
+//! # Ok(())
+//! # }
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod address;
+mod builder;
+mod connect;
+mod driver;
+mod error;
+mod handler;
+mod node;
+mod runtime;
+mod shared;
+mod stream;
+pub mod turn;
+
+pub use address::{quic_address, socket_address};
+pub use builder::Builder;
+pub use error::{ConnectError, OpenError, PingError, ServeError, StartError};
+pub use handler::{Incoming, IntoReply};
+pub use node::Node;
+pub use runtime::{Runtime, Task};
+pub use strait_core::{
+    Audit, Breach, Closed, ConfigError, Counters, DialError, Fault, Framing, Identity, Idle, Keypair, Limits, Message, Multiaddr,
+    PeerId, Priority, PublicKey, Request, RequestError, StreamError, StreamProtocol,
+};
+pub use stream::{RecvHalf, SendHalf, Stream};
+
+/// What a driver needs beside the nodes: for those who write another one, as the simulator does.
+pub mod parts {
+    pub use crate::driver::system_env;
+    pub use crate::shared::Shared;
+    pub use strait_core::{Config, Env, Meta, SocketId, Transmit, WallClock};
+}

@@ -1,0 +1,346 @@
+//! [`Node`]: the handle that applications hold.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use strait_core::{
+    Counters, Identity, Message, Multiaddr, PeerId, Priority, Refused, Request, RequestError, StreamProtocol, StreamRef,
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use crate::builder::Builder;
+use crate::error::{ConnectError, OpenError, PingError, ServeError};
+use crate::handler::{Handler, Incoming, IntoReply};
+use crate::shared::Shared;
+use crate::stream::Stream;
+use crate::turn::DriverCounters;
+
+/// A running node. Clones are handles to the same one; when the last is dropped, the node closes at once.
+#[derive(Clone)]
+pub struct Node {
+    handle: Arc<Handle>,
+}
+
+struct Handle {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.abandon();
+    }
+}
+
+/// Gives up an exchange when the future that waits for it is dropped.
+struct CancelOnDrop<'a> {
+    shared: &'a Shared,
+    stream: Option<StreamRef>,
+}
+
+impl Drop for CancelOnDrop<'_> {
+    fn drop(&mut self) {
+        if let Some(stream) = self.stream {
+            self.shared.ask(|state, _| {
+                state.requests.remove(&stream);
+                state.pings.remove(&stream);
+                state.core.cancel(stream);
+            });
+        }
+    }
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node").field("peer_id", &self.peer_id()).finish_non_exhaustive()
+    }
+}
+
+impl Node {
+    /// How to start one.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    /// A handle to a node that another driver than tokio's runs. For the simulator and for drivers of one's own.
+    pub fn from_shared(shared: Arc<Shared>) -> Node {
+        Node { handle: Arc::new(Handle { shared }) }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.handle.shared
+    }
+
+    /// This node's identity.
+    pub fn peer_id(&self) -> PeerId {
+        self.shared().peer_id
+    }
+
+    /// Where this node listens. Addresses of the interfaces where it is bound to all of them.
+    pub fn listen_addrs(&self) -> Vec<Multiaddr> {
+        self.shared().lock().listen_addrs.clone()
+    }
+
+    /// Answers the requests of `def` from now on. The handler is called for each request with a clone of what it captured, for at
+    /// most `per_peer_max` requests of a peer at once; others wait. If the peer gives up, the handler's future is dropped.
+    ///
+    /// # Errors
+    /// [`ServeError`]: the name is taken or malformed, or the limits of the definition cannot be kept by this node.
+    pub fn serve<H, F>(&self, def: &'static Request, priority: Priority, handler: H) -> Result<(), ServeError>
+    where
+        H: FnOnce(Incoming) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output: IntoReply> + Send + 'static,
+    {
+        self.shared().ask(|state, _| {
+            let number = state.core.serve_request(def, priority)?;
+            state.add_handler(number, Handler::request(handler));
+            Ok(())
+        })
+    }
+
+    /// Takes raw streams of `def` from now on, each with its own call of the handler.
+    ///
+    /// # Errors
+    /// As [`serve`](Self::serve).
+    pub fn serve_streams<H, F>(&self, def: &'static StreamProtocol, priority: Priority, handler: H) -> Result<(), ServeError>
+    where
+        H: FnOnce(Stream) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.shared().ask(|state, _| {
+            let number = state.core.serve_stream(def, priority)?;
+            state.add_handler(number, Handler::stream(handler));
+            Ok(())
+        })
+    }
+
+    /// Notes addresses of a peer, for when a request needs a connection. The newest sixteen are kept.
+    pub fn add_addresses(&self, peer: PeerId, addresses: &[Multiaddr]) {
+        self.shared().lock().remember(peer, addresses);
+    }
+
+    /// Connects to a peer, if it is not connected yet. The addresses are all tried at once; the first that answers with the right
+    /// identity is taken.
+    ///
+    /// # Errors
+    /// [`ConnectError`] says for each address why it failed. Nothing is left of the attempts.
+    pub async fn connect(&self, peer: PeerId, addresses: &[Multiaddr]) -> Result<(), ConnectError> {
+        self.add_addresses(peer, addresses);
+        crate::connect::connect(self.shared(), peer).await
+    }
+
+    /// Whether there is a connection to `peer`.
+    pub fn is_connected(&self, peer: PeerId) -> bool {
+        self.shared().lock().core.is_connected(&peer)
+    }
+
+    /// Who is connected.
+    pub fn peers(&self) -> std::collections::BTreeSet<PeerId> {
+        self.shared().lock().peers()
+    }
+
+    /// Closes the connections to a peer.
+    pub fn disconnect(&self, peer: PeerId) {
+        self.shared().ask(|state, now| state.core.disconnect(now, &peer));
+    }
+
+    /// Sends a request and waits for its reply. While `per_peer_max` of the definition are under way to this peer the call waits
+    /// its turn. Connects first if needed and possible. Dropping the future gives the request up.
+    ///
+    /// # Errors
+    /// [`RequestError`] says what happened and whether the peer may have seen the request.
+    pub async fn request(
+        &self,
+        peer: PeerId,
+        def: &'static Request,
+        body: impl Into<Message>,
+    ) -> Result<Message, RequestError> {
+        self.request_with(peer, def, Priority::Normal, body.into()).await
+    }
+
+    /// As [`request`](Self::request), with a priority among this connection's streams.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub async fn request_with(
+        &self,
+        peer: PeerId,
+        def: &'static Request,
+        priority: Priority,
+        mut body: Message,
+    ) -> Result<Message, RequestError> {
+        let _permit = self.window(peer, def.name, def.per_peer_max).await;
+        loop {
+            self.connected(peer).await?;
+            let sent = self.shared().ask(|state, _| {
+                if state.draining {
+                    return Err((None, Message::new()));
+                }
+                let (stream, body) = match state.core.request(&peer, def, priority, std::mem::take(&mut body)) {
+                    Ok(stream) => (stream, Message::new()),
+                    Err((refused, body)) => return Err((Some(refused), body)),
+                };
+                drop(body);
+                let (sender, receiver) = oneshot::channel();
+                state.requests.insert(stream, sender);
+                Ok((stream, receiver))
+            });
+            match sent {
+                Ok((stream, reply)) => {
+                    let mut guard = CancelOnDrop { shared: self.shared(), stream: Some(stream) };
+                    let result = reply.await;
+                    guard.stream = None;
+                    return result.unwrap_or(Err(RequestError::Closing));
+                }
+                Err((None, _)) => return Err(RequestError::Closing),
+                // The connection went away between the two looks: connect again.
+                Err((Some(Refused::NotConnected(_)), back)) => body = back,
+                Err((Some(Refused::TooLarge { len, max }), _)) => return Err(RequestError::TooLarge { len, max }),
+                Err((Some(refused), back)) => {
+                    // The window is kept by the permit, so this is a definition that does not fit this node.
+                    tracing::error!(%refused, protocol = def.name, "a request cannot be sent");
+                    return Err(RequestError::TooLarge { len: back.len(), max: 0 });
+                }
+            }
+        }
+    }
+
+    /// Opens a raw stream. It can be written at once; whether the peer takes it shows at the first read or write after its answer.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open(&self, peer: PeerId, def: &'static StreamProtocol) -> Result<Stream, OpenError> {
+        self.open_with(peer, def, Priority::Normal).await
+    }
+
+    /// As [`open`](Self::open), with a priority among this connection's streams.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_with(&self, peer: PeerId, def: &'static StreamProtocol, priority: Priority) -> Result<Stream, OpenError> {
+        let permit = self.window(peer, def.name, def.per_peer_max).await;
+        loop {
+            crate::connect::connect(self.shared(), peer).await?;
+            let shared = self.shared();
+            let opened = shared.ask(|state, _| {
+                if state.draining {
+                    return Err(None);
+                }
+                let stream = state.core.open(&peer, def, priority).map_err(Some)?;
+                state.raw.insert(stream, crate::shared::RawWait::default());
+                Ok(stream)
+            });
+            match opened {
+                Ok(stream) => return Ok(Stream::new(shared.clone(), stream, peer, permit)),
+                Err(None) => return Err(OpenError::Closing),
+                Err(Some(Refused::Definition(error))) => return Err(error.into()),
+                // Gone meanwhile, or a stream whose handle is dropped and whose end is still on its way: look again.
+                Err(Some(_)) => shared.runtime.sleep(Duration::from_millis(1)).await,
+            }
+        }
+    }
+
+    /// Measures a round trip.
+    ///
+    /// # Errors
+    /// [`PingError`].
+    pub async fn ping(&self, peer: PeerId) -> Result<Duration, PingError> {
+        crate::connect::connect(self.shared(), peer).await?;
+        let sent = self.shared().ask(|state, _| {
+            let stream = state.core.ping(&peer).ok()?;
+            let (sender, receiver) = oneshot::channel();
+            state.pings.insert(stream, sender);
+            Some((stream, receiver))
+        });
+        let Some((stream, pong)) = sent else {
+            return Err(PingError::Echo(RequestError::Closing));
+        };
+        let mut guard = CancelOnDrop { shared: self.shared(), stream: Some(stream) };
+        let result = pong.await;
+        guard.stream = None;
+        Ok(result.unwrap_or(Err(RequestError::Closing))?)
+    }
+
+    /// What a peer has said of itself, once it has.
+    pub fn identified(&self, peer: PeerId) -> Option<Arc<Identity>> {
+        self.shared().lock().core.identity(&peer)
+    }
+
+    /// Where a peer is reached now, and the smoothed round-trip time.
+    pub fn path(&self, peer: PeerId) -> Option<(Multiaddr, Duration)> {
+        let (address, rtt) = self.shared().lock().core.path(&peer)?;
+        Some((crate::address::quic_address(address), rtt))
+    }
+
+    /// All counters of the core.
+    pub fn counters(&self) -> Counters {
+        self.shared().counters()
+    }
+
+    /// What the driver has done.
+    pub fn driver_counters(&self) -> DriverCounters {
+        self.shared().lock().driver
+    }
+
+    /// What is held, granted and bounded now; see [`strait_core::Audit`].
+    pub fn audit(&self) -> strait_core::Audit {
+        self.shared().audit()
+    }
+
+    /// Closes in order: takes nothing new, lets what is under way finish for at most the limits' `drain_deadline`, then tells all peers.
+    pub async fn close(&self) {
+        let shared = self.shared();
+        let deadline = shared.ask(|state, _| {
+            state.draining = true;
+            state.core.stop_listening();
+            state.core.limits().drain_deadline
+        });
+        self.until(deadline, || !shared.lock().core.is_busy()).await;
+        shared.abandon();
+        self.until(deadline, || shared.is_finished()).await;
+    }
+
+    /// Waits until `done`, looked at after each turn of the driver, but no longer than `time`.
+    async fn until(&self, time: Duration, done: impl Fn() -> bool) {
+        let shared = self.shared();
+        let mut sleep = shared.runtime.sleep(time);
+        loop {
+            let mut turned = std::pin::pin!(shared.closing.notified());
+            turned.as_mut().enable();
+            if done() {
+                return;
+            }
+            let over = std::future::poll_fn(|context| {
+                if sleep.as_mut().poll(context).is_ready() {
+                    return std::task::Poll::Ready(true);
+                }
+                turned.as_mut().poll(context).map(|()| false)
+            });
+            if over.await {
+                return;
+            }
+        }
+    }
+
+    async fn connected(&self, peer: PeerId) -> Result<(), RequestError> {
+        if self.is_connected(peer) {
+            return Ok(());
+        }
+        match crate::connect::connect(self.shared(), peer).await {
+            Ok(()) => Ok(()),
+            Err(error) if error.attempts.is_empty() => Err(RequestError::NoAddress(peer)),
+            Err(error) => Err(RequestError::Dial(error.first_cause())),
+        }
+    }
+
+    /// A place in the window of a protocol to a peer: first come, first served.
+    async fn window(&self, peer: PeerId, name: &'static str, max: u16) -> Option<OwnedSemaphorePermit> {
+        let window = {
+            let mut state = self.shared().lock();
+            let fresh = || Arc::new(Semaphore::new(usize::from(max.max(1))));
+            state.windows.entry((peer, name)).or_insert_with(fresh).clone()
+        };
+        // Never closed, so a permit always comes.
+        window.acquire_owned().await.ok()
+    }
+}

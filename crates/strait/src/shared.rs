@@ -1,0 +1,362 @@
+//! What the handles of a node and its driver share: the core behind one lock that is never held across an await or a system call.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use strait_core::{
+    Closed, Config, ConfigError, ConnId, DialError, Env, Event, Message, Multiaddr, PeerId, RequestError, StreamError, StreamRef,
+};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+
+use crate::handler::{Handler, Incoming, ReplyFuture};
+use crate::runtime::Runtime;
+use crate::stream::Stream;
+use crate::turn::DriverCounters;
+
+/// A peer's addresses that the application has told; more push out the oldest.
+const ADDRESSES_MAX: usize = 16;
+
+/// A node's core, and who waits for what of it.
+pub struct Shared {
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) peer_id: PeerId,
+    state: Mutex<State>,
+    /// Told after each turn while the node is closing.
+    pub(crate) closing: Notify,
+}
+
+pub(crate) struct State {
+    pub(crate) core: strait_core::Node,
+    pub(crate) requests: BTreeMap<StreamRef, oneshot::Sender<Result<Message, RequestError>>>,
+    pub(crate) pings: BTreeMap<StreamRef, oneshot::Sender<Result<Duration, RequestError>>>,
+    pub(crate) dials: BTreeMap<ConnId, mpsc::Sender<(ConnId, Result<(), DialError>)>>,
+    pub(crate) raw: BTreeMap<StreamRef, RawWait>,
+    handlers: BTreeMap<usize, Handler>,
+    /// Requests that handlers work on. Dropping the sender ends the work.
+    running: BTreeMap<StreamRef, oneshot::Sender<()>>,
+    pub(crate) windows: BTreeMap<(PeerId, &'static str), Arc<Semaphore>>,
+    pub(crate) connecting: BTreeMap<PeerId, Arc<tokio::sync::Mutex<()>>>,
+    book: BTreeMap<PeerId, Vec<Multiaddr>>,
+    pub(crate) listen_addrs: Vec<Multiaddr>,
+    pub(crate) sockets: Vec<std::net::SocketAddr>,
+    pub(crate) driver: DriverCounters,
+    driver_waker: Option<Waker>,
+    asked: bool,
+    pub(crate) draining: bool,
+    pub(crate) shutdown: bool,
+}
+
+/// Who waits for a raw stream, and how it ended.
+#[derive(Debug, Default)]
+pub(crate) struct RawWait {
+    pub(crate) reader: Option<Waker>,
+    pub(crate) writer: Option<Waker>,
+    pub(crate) ended: Option<Option<StreamError>>,
+}
+
+/// Work that a turn has found for handlers: to be started without the lock.
+pub(crate) struct Start {
+    stream: StreamRef,
+    work: Work,
+}
+
+enum Work {
+    Request(ReplyFuture),
+    Stream(Pin<Box<dyn Future<Output = ()> + Send>>),
+}
+
+/// What became of a handler's future.
+enum Answer {
+    Reply(Option<Message>),
+    Withdrawn,
+}
+
+impl Shared {
+    /// Puts a core behind its lock.
+    ///
+    /// # Errors
+    /// As [`strait_core::Node::new`].
+    pub fn new(config: Config, env: Env, runtime: Arc<dyn Runtime>) -> Result<Arc<Shared>, ConfigError> {
+        let core = strait_core::Node::new(config, env, runtime.now())?;
+        Ok(Arc::new(Shared {
+            peer_id: core.peer_id(),
+            state: Mutex::new(State {
+                core,
+                requests: BTreeMap::new(),
+                pings: BTreeMap::new(),
+                dials: BTreeMap::new(),
+                raw: BTreeMap::new(),
+                handlers: BTreeMap::new(),
+                running: BTreeMap::new(),
+                windows: BTreeMap::new(),
+                connecting: BTreeMap::new(),
+                book: BTreeMap::new(),
+                listen_addrs: Vec::new(),
+                sockets: Vec::new(),
+                driver: DriverCounters::default(),
+                driver_waker: None,
+                asked: false,
+                draining: false,
+                shutdown: false,
+            }),
+            closing: Notify::new(),
+            runtime,
+        }))
+    }
+
+    /// Takes the lock. A panic under it is a bug of ours that was reported already; what is behind it is still consistent
+    /// enough to be closed.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something to the core for a handle, and has the driver run a turn.
+    pub(crate) fn ask<T>(&self, act: impl FnOnce(&mut State, Instant) -> T) -> T {
+        let now = self.runtime.now();
+        let mut state = self.lock();
+        let result = act(&mut state, now);
+        let waker = state.ask();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        result
+    }
+
+    /// Tells the node where it can be reached: what it says in identify and gives out as its own addresses.
+    pub fn set_listening(&self, sockets: Vec<std::net::SocketAddr>, addresses: Vec<Multiaddr>) {
+        self.ask(|state, _| {
+            state.sockets = sockets;
+            state.core.set_addresses(addresses.clone());
+            state.listen_addrs = addresses;
+        });
+    }
+
+    /// Whether a handle has asked for something since [`take_asked`](Self::take_asked).
+    pub fn is_asked(&self) -> bool {
+        self.lock().asked
+    }
+
+    /// Reads and clears the mark that a handle has asked for something.
+    pub fn take_asked(&self) -> bool {
+        self.lock().take_asked()
+    }
+
+    /// Registers the driver to be woken by the next wish of a handle. False when there is one already.
+    pub(crate) fn register_driver(&self, waker: &Waker) -> bool {
+        let mut state = self.lock();
+        if state.asked {
+            return false;
+        }
+        match &mut state.driver_waker {
+            Some(old) => old.clone_from(waker),
+            none => *none = Some(waker.clone()),
+        }
+        true
+    }
+
+    /// Whether the node was closed and every peer was told.
+    pub fn is_finished(&self) -> bool {
+        let state = self.lock();
+        state.shutdown && state.core.is_empty()
+    }
+
+    /// Closes the node now: its last handle is gone.
+    pub(crate) fn abandon(&self) {
+        self.ask(|state, now| {
+            state.shutdown = true;
+            state.core.shutdown(now);
+        });
+    }
+
+    /// The core's audit.
+    pub fn audit(&self) -> strait_core::Audit {
+        self.lock().core.audit()
+    }
+
+    /// All counters of the core.
+    pub fn counters(&self) -> strait_core::Counters {
+        self.lock().core.counters().clone()
+    }
+
+    /// Starts what a turn has found: each future is polled once here, since most answer at once, and spawned only if it waits.
+    pub(crate) fn start(self: &Arc<Shared>, starts: Vec<Start>) {
+        let mut answers = Vec::new();
+        for Start { stream, work } in starts {
+            match work {
+                Work::Stream(future) => self.runtime.spawn(Box::pin(guarded(future))),
+                Work::Request(mut future) => match poll_once(&mut future) {
+                    Poll::Ready(reply) => answers.push((stream, reply)),
+                    Poll::Pending => self.spawn_answer(stream, future),
+                },
+            }
+        }
+        if !answers.is_empty() {
+            let mut state = self.lock();
+            answers.into_iter().for_each(|(stream, reply)| state.answer(stream, reply));
+        }
+    }
+
+    fn spawn_answer(self: &Arc<Shared>, stream: StreamRef, mut future: ReplyFuture) {
+        let (running, mut withdrawn) = oneshot::channel::<()>();
+        self.lock().running.insert(stream, running);
+        let shared = self.clone();
+        self.runtime.spawn(Box::pin(async move {
+            let answer = std::future::poll_fn(|context| {
+                if Pin::new(&mut withdrawn).poll(context).is_ready() {
+                    return Poll::Ready(Answer::Withdrawn);
+                }
+                poll_guarded(&mut future, context).map(Answer::Reply)
+            })
+            .await;
+            // What the handler holds goes before its place is given to the next.
+            drop(future);
+            if let Answer::Reply(reply) = answer {
+                shared.ask(|state, _| state.answer(stream, reply));
+            }
+        }));
+    }
+}
+
+/// Polls a handler. A panic in it is its application's bug and declines this one request.
+fn poll_guarded(future: &mut ReplyFuture, context: &mut Context<'_>) -> Poll<Option<Message>> {
+    match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+        Ok(poll) => poll,
+        Err(_) => {
+            tracing::error!("a request handler panicked; the request was declined");
+            Poll::Ready(None)
+        }
+    }
+}
+
+fn poll_once(future: &mut ReplyFuture) -> Poll<Option<Message>> {
+    poll_guarded(future, &mut Context::from_waker(Waker::noop()))
+}
+
+async fn guarded(mut future: Pin<Box<dyn Future<Output = ()> + Send>>) {
+    std::future::poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+        Ok(poll) => poll,
+        Err(_) => {
+            tracing::error!("a stream handler panicked; the stream was reset");
+            Poll::Ready(())
+        }
+    })
+    .await;
+}
+
+impl State {
+    pub(crate) fn ask(&mut self) -> Option<Waker> {
+        let first = !std::mem::replace(&mut self.asked, true);
+        first.then(|| self.driver_waker.take()).flatten()
+    }
+
+    pub(crate) fn take_asked(&mut self) -> bool {
+        std::mem::take(&mut self.asked)
+    }
+
+    pub(crate) fn add_handler(&mut self, number: usize, handler: Handler) {
+        self.handlers.insert(number, handler);
+    }
+
+    pub(crate) fn addresses(&self, peer: &PeerId) -> Vec<Multiaddr> {
+        self.book.get(peer).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn remember(&mut self, peer: PeerId, addresses: &[Multiaddr]) {
+        let known = self.book.entry(peer).or_default();
+        for address in addresses {
+            known.retain(|old| old != address);
+            known.push(address.clone());
+        }
+        let surplus = known.len().saturating_sub(ADDRESSES_MAX);
+        known.drain(..surplus);
+    }
+
+    fn answer(&mut self, stream: StreamRef, reply: Option<Message>) {
+        self.running.remove(&stream);
+        // The peer may have given up meanwhile: then there is nobody to tell.
+        let result = match reply {
+            Some(reply) => self.core.reply(stream, reply),
+            None => self.core.reject(stream),
+        };
+        if let Err(error @ strait_core::Refused::TooLarge { .. }) = result {
+            tracing::error!(%error, "a handler's reply is above its protocol's own limit; the request was declined");
+        }
+    }
+
+    /// Gives an event to whom it concerns.
+    pub(crate) fn dispatch(&mut self, shared: &Arc<Shared>, event: Event, starts: &mut Vec<Start>) {
+        match event {
+            Event::Reply { stream, result } => {
+                if let Some(waiter) = self.requests.remove(&stream) {
+                    let _ = waiter.send(result);
+                }
+            }
+            Event::Pong { stream, result } => {
+                if let Some(waiter) = self.pings.remove(&stream) {
+                    let _ = waiter.send(result);
+                }
+            }
+            Event::Request { stream, peer, protocol, body } => match self.handlers.get(&protocol) {
+                Some(Handler::Request(handler)) => {
+                    let work = Work::Request(handler(Incoming { peer, body }));
+                    starts.push(Start { stream, work });
+                }
+                _ => drop(self.core.reject(stream)),
+            },
+            Event::Withdrawn { stream } => drop(self.running.remove(&stream)),
+            Event::Stream { stream, peer, protocol } => match self.handlers.get(&protocol) {
+                Some(Handler::Stream(handler)) => {
+                    let handler = handler.clone();
+                    self.raw.insert(stream, RawWait::default());
+                    let work = Work::Stream(handler(Stream::new(shared.clone(), stream, peer, None)));
+                    starts.push(Start { stream, work });
+                }
+                _ => self.core.cancel(stream),
+            },
+            Event::Ready { stream } => self.wake_raw(stream),
+            Event::Ended { stream, error } => {
+                if let Some(wait) = self.raw.get_mut(&stream) {
+                    wait.ended = Some(error);
+                }
+                self.wake_raw(stream);
+            }
+            Event::Connected { conn, .. } => self.dialled(conn, Ok(())),
+            Event::DialFailed { conn, error, .. } => self.dialled(conn, Err(error)),
+            Event::Disconnected { peer, reason, .. } => self.disconnected(peer, &reason),
+            _ => {}
+        }
+    }
+
+    fn wake_raw(&mut self, stream: StreamRef) {
+        if let Some(wait) = self.raw.get_mut(&stream) {
+            wait.reader.take().map(Waker::wake);
+            wait.writer.take().map(Waker::wake);
+        }
+    }
+
+    fn dialled(&mut self, conn: ConnId, result: Result<(), DialError>) {
+        if let Some(waiter) = self.dials.remove(&conn) {
+            // The channel has a place for each dial of its connect.
+            let _ = waiter.try_send((conn, result));
+        }
+    }
+
+    fn disconnected(&mut self, peer: PeerId, reason: &Closed) {
+        tracing::debug!(%peer, %reason, "disconnected");
+        if !self.core.is_connected(&peer) {
+            self.windows.retain(|(of, _), window| *of != peer || Arc::strong_count(window) > 1);
+            self.connecting.retain(|of, lock| *of != peer || Arc::strong_count(lock) > 1);
+        }
+    }
+
+    /// The peers that are connected.
+    pub(crate) fn peers(&self) -> BTreeSet<PeerId> {
+        self.core.peers().collect()
+    }
+}

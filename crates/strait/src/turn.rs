@@ -1,0 +1,139 @@
+//! One driver turn, the same in production and in the simulator.
+//!
+//! First half: take a bounded batch of datagrams, timers, one bounded turn of the core, and hand out what it found. Then the
+//! application's tasks that this made ready run (the executor's business). Second half: their wishes are driven too, and only then is everything
+//! drained: that is what puts a negotiation, the request behind it and other requests into one packet.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use strait_core::{Meta, Transmit};
+
+use crate::shared::Shared;
+
+/// The sockets of a driver, or what stands for them.
+pub trait Ports {
+    /// Takes what has arrived, a bounded batch at most, and hands each datagram on. True when there may be more.
+    fn receive(&mut self, take: &mut dyn FnMut(Meta, BytesMut)) -> bool;
+    /// Sends. False when the socket has no room: the turn keeps the transmit and stops.
+    fn send(&mut self, transmit: &Transmit, bytes: &[u8]) -> bool;
+    /// How many datagrams of equal size one send may carry.
+    fn segments_max(&self) -> NonZeroUsize;
+}
+
+/// What the driver has done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DriverCounters {
+    /// System calls that received.
+    pub receive_calls: u64,
+    /// System calls that sent.
+    pub send_calls: u64,
+    /// Sends that found the socket full.
+    pub send_blocked: u64,
+    /// Sends that failed; the datagrams are loss.
+    pub send_errors: u64,
+    /// Times the driver woke up.
+    pub wakeups: u64,
+    /// Bytes copied from the socket's buffer into datagrams.
+    pub bytes_copied: u64,
+}
+
+/// How a turn ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rest {
+    /// Work is left: do not wait.
+    pub work_left: bool,
+    /// A socket is full: go on when it can be written.
+    pub blocked: bool,
+    /// When to run again at the latest.
+    pub wake: Option<Instant>,
+}
+
+/// A driver's state between turns.
+pub struct Turn {
+    shared: Arc<Shared>,
+    buffer: Vec<u8>,
+    /// What a full socket did not take.
+    kept: Option<Transmit>,
+    batch: Vec<(Meta, BytesMut)>,
+    work_left: bool,
+}
+
+impl Turn {
+    /// For the node behind `shared`.
+    pub fn new(shared: Arc<Shared>) -> Turn {
+        Turn { shared, buffer: Vec::new(), kept: None, batch: Vec::new(), work_left: false }
+    }
+
+    /// The first half. Afterwards let the tasks that are ready run, then call [`second`](Self::second).
+    pub fn first(&mut self, ports: &mut dyn Ports) {
+        let batch = &mut self.batch;
+        let more = ports.receive(&mut |meta, data| batch.push((meta, data)));
+        let shared = self.shared.clone();
+        let now = shared.runtime.now();
+        let mut starts = Vec::new();
+        let mut state = shared.lock();
+        for (meta, data) in self.batch.drain(..) {
+            state.core.handle_datagram(now, meta, data);
+        }
+        state.core.handle_timeout(now);
+        self.work_left = state.core.drive(now) || more;
+        while let Some(event) = state.core.poll_event() {
+            state.dispatch(&shared, event, &mut starts);
+        }
+        drop(state);
+        shared.start(starts);
+    }
+
+    /// The second half: drives what the application has asked for meanwhile, and sends.
+    pub fn second(&mut self, ports: &mut dyn Ports) -> Rest {
+        let shared = self.shared.clone();
+        let now = shared.runtime.now();
+        let mut starts = Vec::new();
+        {
+            let mut state = shared.lock();
+            state.take_asked();
+            self.work_left |= state.core.drive(now);
+            while let Some(event) = state.core.poll_event() {
+                state.dispatch(&shared, event, &mut starts);
+            }
+        }
+        // What these start is asked for in the next turn.
+        self.work_left |= !starts.is_empty();
+        shared.start(starts);
+        let blocked = self.drain(ports, now);
+        let state = shared.lock();
+        if state.draining {
+            shared.closing.notify_waiters();
+        }
+        Rest {
+            work_left: self.work_left,
+            blocked,
+            wake: state.core.poll_wake().map(|(at, _)| at),
+        }
+    }
+
+    /// Sends until nothing is left or the socket is full.
+    fn drain(&mut self, ports: &mut dyn Ports, now: Instant) -> bool {
+        loop {
+            let transmit = match self.kept.take() {
+                Some(kept) => kept,
+                None => {
+                    let mut state = self.shared.lock();
+                    match state.core.poll_transmit(now, ports.segments_max(), &mut self.buffer) {
+                        Some(transmit) => transmit,
+                        None => return false,
+                    }
+                }
+            };
+            let bytes = self.buffer.get(..transmit.size).unwrap_or(&self.buffer);
+            if !ports.send(&transmit, bytes) {
+                self.kept = Some(transmit);
+                return true;
+            }
+        }
+    }
+}
