@@ -1,11 +1,38 @@
+//! What must hold at every step: a node's promises ([`promises`]), and the apps' bytes ([`Flow`]).
+//!
 //! What an app sends must be what the other app gets: a [`Flow`] is one direction of a stream with a
 //! content that both sides can compute, so that every delivered byte is checked where it arrives.
 
 use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
+use strait_core::Audit;
 
 use crate::exec::lock;
+
+/// Checks what an audit of a node has found: held <= granted <= committed <= budget, every queue under
+/// its cap, and nothing that waits without a deadline unless it has declared so.
+///
+/// # Errors
+/// What is broken, with all numbers.
+pub fn promises(audit: &Audit) -> Result<(), String> {
+    let Audit { held, granted, committed, budget, .. } = audit;
+    let broken = if held > granted {
+        format!("{held} bytes are held, only {granted} are granted")
+    } else if granted > committed {
+        format!("{granted} bytes are granted, only {committed} are committed")
+    } else if committed > budget {
+        format!("{committed} bytes are committed, the budget is {budget}")
+    } else if !audit.over_cap.is_empty() {
+        format!("queues above their caps (name, length, cap): {:?}", audit.over_cap)
+    } else if !audit.waits_without_deadline.is_empty() {
+        let waits = &audit.waits_without_deadline;
+        format!("waits without a deadline: {waits:?}")
+    } else {
+        return Ok(());
+    };
+    Err(format!("broken promise: {broken}; audit: {audit:?}"))
+}
 
 /// The byte of flow `id` at `offset`: no two neighbouring 8-byte groups are alike, so that a lost,
 /// repeated or moved piece shows.
@@ -49,11 +76,7 @@ impl Flow {
     /// A flow with a name for messages and a content that `id` chooses.
     #[must_use]
     pub fn new(name: &str, id: u64) -> Flow {
-        Flow {
-            name: name.into(),
-            id,
-            state: Arc::default(),
-        }
+        Flow { name: name.into(), id, state: Arc::default() }
     }
 
     /// The next `length` bytes to be sent. They count as sent only with [`Flow::sent`].
@@ -96,11 +119,7 @@ impl Flow {
     pub fn delivered(&self, bytes: &[u8]) {
         let mut state = lock(&self.state);
         let (name, at) = (&self.name, state.delivered);
-        assert!(
-            !state.ended && state.receive_errors == 0,
-            "{name}: {} bytes delivered after the end",
-            bytes.len()
-        );
+        assert!(!state.ended && state.receive_errors == 0, "{name}: {} bytes delivered after the end", bytes.len());
         for (i, found) in bytes.iter().enumerate() {
             let offset = at + i as u64;
             let wanted = byte(self.id, offset);
@@ -111,12 +130,7 @@ impl Flow {
             );
         }
         state.delivered += bytes.len() as u64;
-        assert!(
-            state.delivered <= state.sent,
-            "{name}: {} bytes delivered, only {} were sent",
-            state.delivered,
-            state.sent
-        );
+        assert!(state.delivered <= state.sent, "{name}: {} bytes delivered, only {} were sent", state.delivered, state.sent);
     }
 
     /// The receiver was told that the sender finished.
@@ -129,10 +143,7 @@ impl Flow {
         assert!(!state.ended, "{name}: the end was told twice");
         assert!(state.receive_errors == 0, "{name}: an end after an error");
         assert!(state.finished, "{name}: an end that the sender never sent");
-        assert_eq!(
-            state.delivered, state.sent,
-            "{name}: an end before all was delivered"
-        );
+        assert_eq!(state.delivered, state.sent, "{name}: an end before all was delivered");
         state.ended = true;
     }
 
@@ -168,16 +179,8 @@ impl Flow {
         let state = lock(&self.state);
         let complete = state.ended && state.receive_errors == 0;
         let cut = !state.ended && state.receive_errors == 1;
-        assert!(
-            complete || cut,
-            "{}: neither complete nor cut once: {state:?}",
-            self.name
-        );
-        assert!(
-            state.send_errors <= 1,
-            "{}: told its sender twice: {state:?}",
-            self.name
-        );
+        assert!(complete || cut, "{}: neither complete nor cut once: {state:?}", self.name);
+        assert!(state.send_errors <= 1, "{}: told its sender twice: {state:?}", self.name);
     }
 
     /// As [`Flow::settle`], and nothing may be missing.
@@ -199,6 +202,25 @@ mod tests {
         let flow = Flow::new("flow", 3);
         flow.sent(100);
         flow
+    }
+
+    #[test]
+    fn each_broken_promise_is_found() {
+        let mut audit = Audit::default();
+        (audit.held, audit.granted) = (1, 2);
+        (audit.committed, audit.budget) = (3, 4);
+        assert_eq!(promises(&audit), Ok(()));
+        let break_it = |change: fn(&mut Audit)| {
+            let mut audit = audit.clone();
+            change(&mut audit);
+            promises(&audit).expect_err("it is broken")
+        };
+        assert!(break_it(|audit| audit.held = 3).contains("3 bytes are held"));
+        assert!(break_it(|audit| audit.granted = 4).contains("4 bytes are granted"));
+        assert!(break_it(|audit| audit.committed = 5).contains("5 bytes are committed"));
+        assert!(break_it(|audit| audit.over_cap.push(("q", 2, 1))).contains("above their caps"));
+        let wait = |audit: &mut Audit| audit.waits_without_deadline.push("w".to_owned());
+        assert!(break_it(wait).contains("waits without a deadline"));
     }
 
     #[test]

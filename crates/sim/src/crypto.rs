@@ -9,10 +9,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustls::crypto::{
-    ActiveKeyExchange, CryptoProvider, GetRandomFailed, SecureRandom, SharedSecret,
-    SupportedKxGroup,
-};
+use rustls::crypto::{ActiveKeyExchange, CryptoProvider, GetRandomFailed, SecureRandom, SharedSecret, SupportedKxGroup};
 use rustls::{Error, NamedGroup, PeerMisbehaved};
 use x25519_dalek::{X25519_BASEPOINT_BYTES, x25519};
 
@@ -27,11 +24,7 @@ use crate::rng::Random;
 pub fn provider(seed: u64, index: u64) -> Arc<CryptoProvider> {
     let random = Mutex::new(Random::new(seed, "tls", index));
     let source: &'static Source = Box::leak(Box::new(Source(random)));
-    Arc::new(CryptoProvider {
-        kx_groups: vec![source],
-        secure_random: source,
-        ..rustls::crypto::ring::default_provider()
-    })
+    Arc::new(CryptoProvider { kx_groups: vec![source], secure_random: source, ..rustls::crypto::ring::default_provider() })
 }
 
 /// One node's random source, which is also its X25519 group.

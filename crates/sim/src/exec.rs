@@ -87,20 +87,14 @@ impl Exec {
     /// A handle that spawns tasks of no host.
     #[must_use]
     pub fn spawner(&self) -> Spawner {
-        Spawner {
-            queue: self.queue.clone(),
-            host: None,
-        }
+        Spawner { queue: self.queue.clone(), host: None }
     }
 
     /// A handle that spawns tasks of `host`: they stop with it when it is frozen, and are dropped when
     /// it crashes.
     #[must_use]
     pub fn spawner_of(&self, host: HostId) -> Spawner {
-        Spawner {
-            queue: self.queue.clone(),
-            host: Some(host),
-        }
+        Spawner { queue: self.queue.clone(), host: Some(host) }
     }
 
     /// Polls ready tasks, and those that they make ready, until none is left. Returns how many polls.
@@ -148,9 +142,7 @@ impl Exec {
     /// Drops all tasks of `host`, as when its process dies.
     pub fn kill(&mut self, host: HostId) {
         self.adopt();
-        let (dead, alive) = std::mem::take(&mut self.tasks)
-            .into_iter()
-            .partition(|(_, slot)| slot.host == Some(host));
+        let (dead, alive) = std::mem::take(&mut self.tasks).into_iter().partition(|(_, slot)| slot.host == Some(host));
         self.tasks = alive;
         self.frozen.remove(&host);
         // Destructors may wake and spawn: the queue is not locked here.
@@ -164,12 +156,7 @@ impl Exec {
         // Before the poll: a wake during it must queue the task again.
         slot.waker.queued.store(false, Ordering::Relaxed);
         let waker = Waker::from(slot.waker.clone());
-        if slot
-            .task
-            .as_mut()
-            .poll(&mut Context::from_waker(&waker))
-            .is_ready()
-        {
+        if slot.task.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
             self.tasks.remove(&id);
         }
     }
@@ -197,11 +184,7 @@ impl Exec {
             (spawned, std::mem::take(&mut queue.aborted))
         };
         for (id, host, task) in spawned {
-            let waker = Arc::new(TaskWaker {
-                id,
-                queued: AtomicBool::new(true),
-                queue: self.queue.clone(),
-            });
+            let waker = Arc::new(TaskWaker { id, queued: AtomicBool::new(true), queue: self.queue.clone() });
             self.tasks.insert(id, Slot { host, task, waker });
         }
         for id in aborted {
@@ -211,11 +194,7 @@ impl Exec {
 
     fn livelock(&self, polls: usize) -> Livelock {
         let queue = lock(&self.queue);
-        let hosts = queue
-            .ready
-            .iter()
-            .filter_map(|id| self.tasks.get(id).map(|slot| slot.host))
-            .collect();
+        let hosts = queue.ready.iter().filter_map(|id| self.tasks.get(id).map(|slot| slot.host)).collect();
         Livelock { polls, hosts }
     }
 }
@@ -234,10 +213,7 @@ impl Spawner {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let slot = Arc::new(Mutex::new(JoinSlot {
-            output: None,
-            waker: None,
-        }));
+        let slot = Arc::new(Mutex::new(JoinSlot { output: None, waker: None }));
         let result = slot.clone();
         let task = Box::pin(async move {
             let output = future.await;
@@ -248,11 +224,7 @@ impl Spawner {
             }
         });
         let id = self.push(task);
-        JoinHandle {
-            id,
-            slot,
-            queue: self.queue.clone(),
-        }
+        JoinHandle { id, slot, queue: self.queue.clone() }
     }
 
     /// Starts a boxed task without a handle.
@@ -345,11 +317,7 @@ impl Clock {
     /// Waits until the world has run for `at`.
     #[must_use]
     pub fn sleep_until(&self, at: Duration) -> Sleep {
-        Sleep {
-            clock: self.clone(),
-            at,
-            key: None,
-        }
+        Sleep { clock: self.clone(), at, key: None }
     }
 
     /// Runs `future` for at most `duration` of virtual time; `None` if that was not enough.
@@ -512,9 +480,7 @@ mod tests {
         let (mut exec, clock) = (Exec::default(), Clock::default());
         let timer = clock.clone();
         let never = std::future::pending::<()>();
-        let handle = exec
-            .spawner()
-            .spawn(async move { timer.timeout(5 * MS, never).await });
+        let handle = exec.spawner().spawn(async move { timer.timeout(5 * MS, never).await });
         exec.run(100).expect("no livelock");
         clock.advance(5 * MS - Duration::from_nanos(1));
         exec.run(100).expect("no livelock");

@@ -139,12 +139,7 @@ pub(crate) struct Direction {
 
 impl Direction {
     pub(crate) fn new(link: Link, random: Random) -> Direction {
-        Direction {
-            link,
-            counters: LinkCounters::default(),
-            random,
-            free_at: Duration::ZERO,
-        }
+        Direction { link, counters: LinkCounters::default(), random, free_at: Duration::ZERO }
     }
 
     /// Decides what becomes of a datagram of `size` payload bytes sent at `now`: up to two copies.
@@ -171,10 +166,7 @@ impl Direction {
             self.counters.lost += 1;
             return [None, None];
         }
-        let [first, second] = draws.map(|draw| Arrival {
-            at: departure + draw.at,
-            ..draw
-        });
+        let [first, second] = draws.map(|draw| Arrival { at: departure + draw.at, ..draw });
         self.count(&first);
         if !copied {
             return [Some(first), None];
@@ -196,11 +188,7 @@ impl Direction {
         let damaged = self.random.chance(self.link.corrupt);
         let positions = [(); 3].map(|()| self.random.next());
         let flips = 1 + usize::try_from(self.random.below(3)).unwrap_or(0);
-        Arrival {
-            at: self.link.latency + extra,
-            positions,
-            flips: if damaged { flips } else { 0 },
-        }
+        Arrival { at: self.link.latency + extra, positions, flips: if damaged { flips } else { 0 } }
     }
 
     /// When the datagram has left the bottleneck, or `None` if the queue is full.
@@ -247,10 +235,7 @@ mod tests {
         let mut spec = Link::new(MS).rate(1_000_000);
         spec.queue_bytes = 10_000;
         let mut link = direction(spec);
-        let arrivals: Vec<_> = (0..30)
-            .filter_map(|_| link.pass(Duration::ZERO, 972)[0])
-            .map(|arrival| arrival.at)
-            .collect();
+        let arrivals: Vec<_> = (0..30).filter_map(|_| link.pass(Duration::ZERO, 972)[0]).map(|arrival| arrival.at).collect();
         // 11: a datagram may join as long as no more than 10,000 bytes are before it.
         assert_eq!(arrivals.len(), 11);
         assert_eq!(arrivals[0], 2 * MS);
@@ -283,10 +268,7 @@ mod tests {
         }
         let counters = link.counters;
         assert!((900..1_100).contains(&counters.lost), "{counters:?}");
-        assert!(
-            (1_650..1_950).contains(&counters.duplicated),
-            "{counters:?}"
-        );
+        assert!((1_650..1_950).contains(&counters.duplicated), "{counters:?}");
         assert!((2_950..3_500).contains(&counters.corrupted), "{counters:?}");
         assert!(reordered > 3_000, "{reordered}");
     }

@@ -167,12 +167,7 @@ impl Net {
             self.queue.push(InFlight {
                 at: arrival.at,
                 sequence: self.sequence,
-                datagram: Datagram {
-                    source,
-                    destination: to,
-                    ecn,
-                    payload: damage(payload.clone(), &arrival),
-                },
+                datagram: Datagram { source, destination: to, ecn, payload: damage(payload.clone(), &arrival) },
             });
         }
     }
@@ -244,15 +239,7 @@ mod tests {
 
     fn send(net: &mut Net, now: Duration, to: SocketAddr, payload: &'static [u8]) {
         let payload = Bytes::from_static(payload);
-        net.send(
-            now,
-            HostId(0),
-            Outgoing {
-                to,
-                ecn: None,
-                payload,
-            },
-        );
+        net.send(now, HostId(0), Outgoing { to, ecn: None, payload });
     }
 
     #[test]
@@ -262,9 +249,7 @@ mod tests {
             send(&mut net, MS, address(2), payload);
         }
         assert!(net.receive(10 * MS).is_none());
-        let got: Vec<_> = std::iter::from_fn(|| net.receive(11 * MS))
-            .map(|(host, datagram)| (host, datagram.payload))
-            .collect();
+        let got: Vec<_> = std::iter::from_fn(|| net.receive(11 * MS)).map(|(host, datagram)| (host, datagram.payload)).collect();
         let wanted = [b"a", b"b", b"c"].map(|p| (HostId(1), Bytes::from_static(p)));
         assert_eq!(got, wanted);
     }

@@ -73,8 +73,7 @@ fn number(variable: &str) -> Option<u64> {
 
 fn message(payload: &(dyn Any + Send)) -> &str {
     let text = payload.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| payload.downcast_ref::<&str>().copied())
-        .unwrap_or("a panic without a text")
+    text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("a panic without a text")
 }
 
 #[cfg(test)]
@@ -84,8 +83,7 @@ mod tests {
     use super::*;
 
     fn failure(body: impl Fn(&mut World)) -> String {
-        let payload = catch_unwind(AssertUnwindSafe(|| scenario("the_test", 3, body)))
-            .expect_err("the scenario fails");
+        let payload = catch_unwind(AssertUnwindSafe(|| scenario("the_test", 3, body))).expect_err("the scenario fails");
         message(&*payload).to_owned()
     }
 
@@ -101,10 +99,7 @@ mod tests {
     fn a_failure_tells_how_to_replay_it() {
         let text = failure(|_| panic!("byte 7 is wrong"));
         assert!(text.contains("byte 7 is wrong"), "{text}");
-        assert!(
-            text.contains("cargo test -p strait-sim -- the_test --nocapture"),
-            "{text}"
-        );
+        assert!(text.contains("cargo test -p strait-sim -- the_test --nocapture"), "{text}");
         assert!(text.contains("replay: STRAIT_SEED="), "{text}");
     }
 

@@ -36,17 +36,9 @@ pub enum Entry {
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Entry::Datagram {
-                at,
-                source,
-                destination,
-                length,
-                hash,
-            } => write!(
-                f,
-                "{:>14.9} s  {source} -> {destination}  {length} bytes  {hash:016x}",
-                at.as_secs_f64()
-            ),
+            Entry::Datagram { at, source, destination, length, hash } => {
+                write!(f, "{:>14.9} s  {source} -> {destination}  {length} bytes  {hash:016x}", at.as_secs_f64())
+            }
             Entry::Note { at, text } => write!(f, "{:>14.9} s  note: {text}", at.as_secs_f64()),
         }
     }
@@ -65,10 +57,7 @@ impl Trace {
     /// A trace that panics at the first entry that differs from `expected`, an earlier run's.
     #[must_use]
     pub fn expecting(expected: Arc<[Entry]>) -> Trace {
-        Trace {
-            expected: Some(expected),
-            ..Trace::default()
-        }
+        Trace { expected: Some(expected), ..Trace::default() }
     }
 
     /// Records a datagram.
@@ -76,13 +65,7 @@ impl Trace {
         let hash = blake3::hash(payload);
         let mut first = [0; 8];
         first.copy_from_slice(&hash.as_bytes()[..8]);
-        self.push(Entry::Datagram {
-            at,
-            source: from,
-            destination: to,
-            length: payload.len(),
-            hash: u64::from_le_bytes(first),
-        });
+        self.push(Entry::Datagram { at, source: from, destination: to, length: payload.len(), hash: u64::from_le_bytes(first) });
     }
 
     /// Records something that two runs must agree on, such as what an app has received.
@@ -131,13 +114,7 @@ impl Trace {
 
     fn digest_entry(&mut self, entry: &Entry) {
         match entry {
-            Entry::Datagram {
-                at,
-                source,
-                destination,
-                length,
-                hash,
-            } => {
+            Entry::Datagram { at, source, destination, length, hash } => {
                 self.hasher.update(&[0]);
                 self.hasher.update(&at.as_nanos().to_le_bytes());
                 for address in [source, destination] {

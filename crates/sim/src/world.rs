@@ -71,7 +71,7 @@ impl World {
             net: Net::new(seed, trace),
             exec: Exec::default(),
             slots: Vec::new(),
-            patience: Duration::from_secs(3600),
+            patience: Duration::from_secs(600),
             rebinds: 0,
         }
     }
@@ -114,9 +114,7 @@ impl World {
     /// Ends the world and gives its record.
     #[must_use]
     pub fn into_trace(self) -> Trace {
-        let World {
-            net, exec, slots, ..
-        } = self;
+        let World { net, exec, slots, .. } = self;
         // Apps hold handles to nodes: they go first.
         drop(exec);
         drop(slots);
@@ -130,7 +128,7 @@ impl World {
     }
 
     /// Most virtual time that one call of [`run_until`](World::run_until) or
-    /// [`block_on`](World::block_on) may take; one hour unless set. What takes longer panics.
+    /// [`block_on`](World::block_on) may take; ten minutes unless set. What takes longer panics.
     pub fn set_patience(&mut self, patience: Duration) {
         self.patience = patience;
     }
@@ -311,10 +309,7 @@ impl World {
                 }
                 polls = if at == self.now() { polls + 1 } else { 0 };
                 at = self.now();
-                assert!(
-                    polls < POLLS_MAX,
-                    "livelock: block_on's future wakes itself"
-                );
+                assert!(polls < POLLS_MAX, "livelock: block_on's future wakes itself");
                 if flag.0.load(Ordering::Relaxed) {
                     continue;
                 }
@@ -332,10 +327,7 @@ impl World {
                 self.now()
             ),
             Some(at) if at > end => {
-                panic!(
-                    "not done after {waited:?} of virtual time, at {:?}",
-                    self.now()
-                )
+                panic!("not done after {waited:?} of virtual time, at {:?}", self.now())
             }
             Some(_) => self.step(),
         }
@@ -346,11 +338,7 @@ impl World {
     pub fn next_event(&self) -> Option<Duration> {
         let now = self.now();
         let tasks = self.exec.is_ready().then_some(now);
-        let hosts = self
-            .slots
-            .iter()
-            .filter_map(|slot| slot.ready_at(now))
-            .min();
+        let hosts = self.slots.iter().filter_map(|slot| slot.ready_at(now)).min();
         let passive = [self.net.next_arrival(), self.clock.next_wake()];
         let candidates = [tasks, hosts].into_iter().chain(passive);
         candidates.flatten().min().map(|at| at.max(now))
@@ -403,8 +391,7 @@ impl World {
         slot.busy += cost;
         let idle = received == 0 && polls == 0 && outbox.is_empty() && turned.work == 0;
         slot.idle_turns = if idle { slot.idle_turns + 1 } else { 0 };
-        let spins = slot.idle_turns > IDLE_TURNS_MAX
-            && (slot.more || host.is_asked() || host.wake().is_some_and(|at| at <= now));
+        let spins = slot.idle_turns > IDLE_TURNS_MAX && (slot.more || host.is_asked() || host.wake().is_some_and(|at| at <= now));
         assert!(
             !spins,
             "host {index} spins at {now:?}: {IDLE_TURNS_MAX} turns did nothing and asked for more at once \
@@ -426,11 +413,7 @@ impl Slot {
         if self.frozen {
             return None;
         }
-        let wanted = if self.more || !self.inbox.is_empty() || host.is_asked() {
-            now
-        } else {
-            host.wake()?
-        };
+        let wanted = if self.more || !self.inbox.is_empty() || host.is_asked() { now } else { host.wake()? };
         Some(wanted.max(self.busy_until).max(now))
     }
 }

@@ -56,12 +56,7 @@ fn world(seed: u64, calls: u8) -> (World, HostId, HostId, Arc<Mutex<Vec<(Duratio
     let mut world = World::new(seed);
     let answers = Arc::new(Mutex::new(Vec::new()));
     let echo = world.add(Echo);
-    let caller = world.add(Caller {
-        to: world.address(echo),
-        left: calls,
-        next: Duration::ZERO,
-        answers: answers.clone(),
-    });
+    let caller = world.add(Caller { to: world.address(echo), left: calls, next: Duration::ZERO, answers: answers.clone() });
     (world, echo, caller, answers)
 }
 
@@ -81,9 +76,7 @@ fn time_is_latency_and_processor_time() {
 fn a_run_is_the_same_again_and_another_seed_is_not() {
     let digest = |seed| {
         let (mut world, ..) = world(seed, 100);
-        world
-            .net()
-            .set_default(Link::default().loss(0.2).jitter(30 * MS).duplicate(0.1));
+        world.net().set_default(Link::default().loss(0.2).jitter(30 * MS).duplicate(0.1));
         world.run_for(Duration::from_secs(2));
         world.trace().digest()
     };
@@ -113,13 +106,7 @@ fn a_frozen_host_answers_late_and_a_crashed_one_never() {
 fn a_slow_processor_makes_datagrams_wait_and_a_full_buffer_drops_them() {
     let (mut world, echo, _, answers) = world(1, 10);
     let second = Duration::from_secs(1);
-    world.set_cost(
-        echo,
-        Cost {
-            turn: second,
-            ..Cost::default()
-        },
-    );
+    world.set_cost(echo, Cost { turn: second, ..Cost::default() });
     world.set_receive_buffer(echo, 256 * 5);
     world.run_for(10 * second);
     // All ten come while the first turn, that of the start, keeps it busy; five have room.
@@ -133,11 +120,7 @@ fn a_rebound_host_is_not_reached_at_its_old_address() {
     world.run_for(5 * MS);
     world.rebind(caller);
     world.run_for(Duration::from_secs(1));
-    assert_eq!(
-        lock(&answers).len(),
-        1,
-        "only the answer to the second call"
-    );
+    assert_eq!(lock(&answers).len(), 1, "only the answer to the second call");
     assert_eq!(world.net().unroutable(), 1);
 }
 
@@ -165,10 +148,7 @@ fn a_host_that_spins_is_found_out() {
     struct Spinner;
     impl Host for Spinner {
         fn turn(&mut self, _: &mut Turn<'_>) -> Turned {
-            Turned {
-                work: 0,
-                more: true,
-            }
+            Turned { work: 0, more: true }
         }
         fn wake(&self) -> Option<Duration> {
             None

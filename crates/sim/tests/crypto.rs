@@ -14,22 +14,16 @@ struct FixedDate;
 
 impl TimeProvider for FixedDate {
     fn current_time(&self) -> Option<UnixTime> {
-        Some(UnixTime::since_unix_epoch(std::time::Duration::from_secs(
-            1_800_000_000,
-        )))
+        Some(UnixTime::since_unix_epoch(std::time::Duration::from_secs(1_800_000_000)))
     }
 }
 
 /// An Ed25519 certificate from a fixed key: RFC 8410, section 7 gives the PKCS #8 prefix.
 fn certificate() -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
-    let mut pkcs8 = vec![
-        0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04,
-        0x20,
-    ];
+    let mut pkcs8 = vec![0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
     pkcs8.extend([7; 32]);
     let key = PrivatePkcs8KeyDer::from(pkcs8);
-    let pair = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&key, &rcgen::PKCS_ED25519)
-        .expect("a valid key");
+    let pair = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&key, &rcgen::PKCS_ED25519).expect("a valid key");
     let params = rcgen::CertificateParams::new(vec!["node.test".into()]).expect("valid names");
     let certificate = params.self_signed(&pair).expect("a certificate");
     (certificate.into(), PrivateKeyDer::Pkcs8(key))
@@ -42,10 +36,7 @@ fn handshake(seed: u64) -> Vec<u8> {
     roots.add(certificate.clone()).expect("a root");
     let roots = Arc::new(roots);
     let (client_crypto, server_crypto) = (provider(seed, 0), provider(seed, 1));
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(roots.clone(), server_crypto.clone())
-            .build()
-            .expect("a verifier");
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), server_crypto.clone()).build().expect("a verifier");
     let server_config = ServerConfig::builder_with_details(server_crypto, Arc::new(FixedDate))
         .with_safe_default_protocol_versions()
         .expect("versions")
@@ -77,10 +68,7 @@ fn handshake(seed: u64) -> Vec<u8> {
 }
 
 /// Moves everything that `from` wants to send to `to`, and returns it.
-fn pass<A, B>(
-    from: &mut rustls::ConnectionCommon<A>,
-    to: &mut rustls::ConnectionCommon<B>,
-) -> Vec<u8> {
+fn pass<A, B>(from: &mut rustls::ConnectionCommon<A>, to: &mut rustls::ConnectionCommon<B>) -> Vec<u8> {
     let mut bytes = Vec::new();
     while from.wants_write() {
         from.write_tls(&mut bytes).expect("a Vec takes all");
@@ -109,10 +97,7 @@ fn two_seeds_differ() {
 fn nodes_of_one_run_do_not_share_their_randomness() {
     let mut bytes = [[0; 32]; 2];
     for (index, out) in bytes.iter_mut().enumerate() {
-        provider(1, index as u64)
-            .secure_random
-            .fill(out)
-            .expect("seeded");
+        provider(1, index as u64).secure_random.fill(out).expect("seeded");
     }
     assert_ne!(bytes[0], bytes[1]);
 }
@@ -120,9 +105,7 @@ fn nodes_of_one_run_do_not_share_their_randomness() {
 #[test]
 fn agrees_with_the_key_exchange_of_ring() {
     let ours = provider(3, 0).kx_groups[0].start().expect("a key");
-    let theirs = rustls::crypto::ring::kx_group::X25519
-        .start()
-        .expect("a key");
+    let theirs = rustls::crypto::ring::kx_group::X25519.start().expect("a key");
     let (our_public, their_public) = (ours.pub_key().to_vec(), theirs.pub_key().to_vec());
     let a = ours.complete(&their_public).expect("a secret");
     let b = theirs.complete(&our_public).expect("a secret");

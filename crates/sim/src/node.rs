@@ -1,0 +1,266 @@
+//! A strait node as a host: the production driver's turn, in virtual time.
+
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use strait::parts::{Config, Env, Meta, Shared, SocketId, Transmit, WallClock};
+use strait::turn::{Ports, Turn as DriverTurn};
+use strait::{Keypair, Limits, Multiaddr, Node, Runtime};
+
+use crate::check::promises;
+use crate::crypto;
+use crate::exec::{Clock, JoinHandle, Spawner};
+use crate::host::{Host, Turn, Turned};
+use crate::net::HostId;
+use crate::rng::derive;
+use crate::world::World;
+
+/// The date on which every world begins: 2026-01-01T00:00:00Z, as time since 1970.
+const EPOCH: Duration = Duration::from_secs(1_767_225_600);
+/// Datagrams that one turn takes from the socket, as the production driver.
+const BATCH_MAX: usize = 64;
+/// Datagrams of equal size that one send carries, as with GSO.
+const SEGMENTS_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(9);
+/// The only socket of a simulated node.
+const SOCKET: SocketId = SocketId(0);
+
+/// What a node of a world is made of.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// All numbers.
+    pub limits: Limits,
+    /// Who it is. `None`: an Ed25519 key of its own, from the world's seed and the node's number.
+    pub keypair: Option<Keypair>,
+    /// Whether others may connect to it.
+    pub listen: bool,
+}
+
+impl Default for NodeConfig {
+    fn default() -> NodeConfig {
+        NodeConfig { limits: Limits::default(), keypair: None, listen: true }
+    }
+}
+
+/// A node in a world. It is used as a [`strait::Node`], which it dereferences to.
+///
+/// When it is dropped the node closes, unless an app keeps a clone of [`SimNode::api`].
+pub struct SimNode {
+    api: Node,
+    id: HostId,
+    address: Multiaddr,
+    spawner: Spawner,
+    config: NodeConfig,
+    starts: u64,
+}
+
+impl Deref for SimNode {
+    type Target = Node;
+
+    fn deref(&self) -> &Node {
+        &self.api
+    }
+}
+
+impl SimNode {
+    /// The handle that apps use.
+    #[must_use]
+    pub fn api(&self) -> &Node {
+        &self.api
+    }
+
+    /// Its number in the world, for faults and links.
+    #[must_use]
+    pub fn id(&self) -> HostId {
+        self.id
+    }
+
+    /// The address that it listens on.
+    #[must_use]
+    pub fn address(&self) -> Multiaddr {
+        self.address.clone()
+    }
+
+    /// Spawns tasks that are frozen, and die, with this node.
+    #[must_use]
+    pub fn spawner(&self) -> Spawner {
+        self.spawner.clone()
+    }
+
+    /// Spawns a task that is frozen, and dies, with this node.
+    pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.spawner.spawn(future)
+    }
+}
+
+impl World {
+    /// Adds a node that listens on an address of its own.
+    ///
+    /// # Panics
+    /// If its limits do not fit together.
+    pub fn node(&mut self, config: NodeConfig) -> SimNode {
+        let (id, address) = (self.next_id(), self.next_address());
+        let (api, host) = self.program(id, address, &config, 0);
+        assert_eq!(self.add(host), id);
+        SimNode { api, id, address: strait::quic_address(address), spawner: self.spawner_of(id), config, starts: 1 }
+    }
+
+    /// Starts a node again after [`World::crash`]: the same key, address and limits, and nothing else.
+    ///
+    /// # Panics
+    /// If it was not crashed.
+    pub fn restart_node(&mut self, node: SimNode) -> SimNode {
+        let address = World::address(self, node.id);
+        let (api, host) = self.program(node.id, address, &node.config, node.starts);
+        self.restart(node.id, host);
+        SimNode {
+            api,
+            id: node.id,
+            address: node.address.clone(),
+            spawner: node.spawner.clone(),
+            config: node.config.clone(),
+            starts: node.starts + 1,
+        }
+    }
+
+    fn program(&self, id: HostId, address: SocketAddr, config: &NodeConfig, starts: u64) -> (Node, NodeHost) {
+        let number = id.0 as u64;
+        // A fresh start draws fresh secrets; the identity stays.
+        let start = number + (starts << 32);
+        let keypair = config.keypair.clone().unwrap_or_else(|| {
+            let secret = derive(self.seed(), "identity", number);
+            Keypair::ed25519_from_bytes(secret).expect("32 bytes are an Ed25519 key")
+        });
+        let env = Env {
+            seed: derive(self.seed(), "node", start),
+            crypto: crypto::provider(self.seed(), start),
+            wall: Arc::new(Wall(self.clock())),
+        };
+        let runtime = SimRuntime { start: self.start(), clock: self.clock(), spawner: self.spawner_of(id) };
+        let config = Config { keypair, agent: "strait-sim".to_owned(), limits: config.limits.clone(), listen: config.listen };
+        let shared = Shared::new(config, env, Arc::new(runtime));
+        let shared = shared.unwrap_or_else(|error| panic!("this node cannot be made: {error}"));
+        shared.set_listening(vec![address], vec![strait::quic_address(address)]);
+        let host =
+            NodeHost { start: self.start(), turn: DriverTurn::new(shared.clone()), shared: shared.clone(), wake: None, work: 0 };
+        (Node::from_shared(shared), host)
+    }
+}
+
+/// The date in virtual time.
+struct Wall(Clock);
+
+impl fmt::Debug for Wall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the date of the simulated world")
+    }
+}
+
+impl WallClock for Wall {
+    fn unix_time(&self) -> Duration {
+        EPOCH + self.0.now()
+    }
+}
+
+/// The world's executor and clock, as the async API wants them.
+struct SimRuntime {
+    start: Instant,
+    clock: Clock,
+    spawner: Spawner,
+}
+
+impl Runtime for SimRuntime {
+    fn now(&self) -> Instant {
+        self.start + self.clock.now()
+    }
+
+    fn spawn(&self, task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>) {
+        self.spawner.spawn_boxed(task);
+    }
+
+    fn sleep(&self, time: Duration) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(self.clock.sleep(time))
+    }
+}
+
+/// The driver.
+struct NodeHost {
+    start: Instant,
+    turn: DriverTurn,
+    shared: Arc<Shared>,
+    wake: Option<Duration>,
+    /// Work units until the end of the last turn.
+    work: u64,
+}
+
+impl Host for NodeHost {
+    fn turn(&mut self, turn: &mut Turn<'_>) -> Turned {
+        self.turn.first(&mut Socket(turn));
+        turn.run_apps();
+        let rest = self.turn.second(&mut Socket(turn));
+        let since_start = |at: Instant| at.saturating_duration_since(self.start);
+        self.wake = rest.wake.map(since_start);
+        let totals = self.shared.counters().totals;
+        // Sealing a byte costs about what one unit is; the core counts only what comes before.
+        let work = totals.work + totals.datagram_bytes_out;
+        let done = work - self.work;
+        self.work = work;
+        Turned { work: done, more: rest.work_left }
+    }
+
+    fn wake(&self) -> Option<Duration> {
+        self.wake
+    }
+
+    fn is_asked(&self) -> bool {
+        self.shared.is_asked()
+    }
+
+    fn check(&self) -> Result<(), String> {
+        promises(&self.shared.audit())
+    }
+}
+
+/// The world's network as the driver's socket. It never blocks: what is too much is dropped on the way.
+struct Socket<'a, 'b>(&'a mut Turn<'b>);
+
+impl Ports for Socket<'_, '_> {
+    fn receive(&mut self, take: &mut dyn FnMut(Meta, BytesMut)) -> bool {
+        for _ in 0..BATCH_MAX {
+            let Some(datagram) = self.0.receive() else {
+                return false;
+            };
+            let meta = Meta {
+                socket: SOCKET,
+                remote: datagram.source,
+                // What the host itself knows: the address behind its NAT.
+                local_ip: Some(self.0.address().ip()),
+                ecn: datagram.ecn,
+            };
+            take(meta, BytesMut::from(&datagram.payload[..]));
+        }
+        true
+    }
+
+    fn send(&mut self, transmit: &Transmit, bytes: &[u8]) -> bool {
+        let segment = transmit.segment_size.unwrap_or(transmit.size).max(1);
+        for payload in bytes.chunks(segment) {
+            let payload = Bytes::copy_from_slice(payload);
+            self.0.send(transmit.destination, transmit.ecn, payload);
+        }
+        true
+    }
+
+    fn segments_max(&self) -> NonZeroUsize {
+        SEGMENTS_MAX
+    }
+}

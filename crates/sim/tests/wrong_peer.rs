@@ -1,0 +1,44 @@
+//! Identity is the key: whoever answers at an address must be who was asked for.
+
+mod common;
+
+use std::time::Duration;
+
+use strait_sim::{NodeConfig, scenario};
+
+#[test]
+fn the_wrong_identity_at_an_address_is_named() {
+    scenario("the_wrong_identity_at_an_address_is_named", 2, |world| {
+        let [a, b, c] = [(); 3].map(|()| world.node(NodeConfig::default()));
+        let fresh = a.audit().granted;
+        let (wanted, found) = (c.peer_id(), b.peer_id());
+        let error = world.block_on(a.connect(wanted, &[b.address()])).expect_err("b is not c");
+        let text = error.to_string();
+        assert!(text.contains(&wanted.to_string()), "{text}");
+        assert!(text.contains(&found.to_string()), "{text}");
+        assert!(!a.is_connected(found) && !a.is_connected(wanted));
+        world.run_for(Duration::from_secs(60));
+        for node in [&a, &b] {
+            let audit = node.audit();
+            assert_eq!(audit.connections, 0, "{}", node.peer_id());
+            assert_eq!(audit.granted, fresh, "{}", node.peer_id());
+        }
+        // And the right one still can be reached.
+        common::connect(world, &a, &b);
+    });
+}
+
+#[test]
+fn nobody_at_an_address_is_no_answer_after_the_deadline() {
+    scenario("nobody_at_an_address_is_no_answer_after_the_deadline", 2, |world| {
+        let [a, b] = [(); 2].map(|()| world.node(NodeConfig::default()));
+        world.crash(b.id());
+        let begin = world.now();
+        let result = world.block_on(a.connect(b.peer_id(), &[b.address()]));
+        assert!(result.is_err());
+        let took = world.now() - begin;
+        assert!(took < Duration::from_secs(30), "known after {took:?}");
+        world.run_for(Duration::from_secs(60));
+        assert_eq!(a.audit().connections, 0);
+    });
+}
