@@ -111,7 +111,7 @@ pub enum Output {
     Confirmed,
     /// The stream failed before any protocol was agreed on, or while it was the application's.
     Failed(StreamError),
-    /// Nothing to tell.
+    /// Nothing to tell: the stream is over in order, or the application itself has declined.
     Quiet,
 }
 
@@ -210,7 +210,13 @@ impl<'a> StreamIo<'a> {
         outputs: &'a mut Vec<Output>,
     ) -> StreamIo<'a> {
         state.deadline = None;
-        StreamIo { around, port, state, outputs, blocked: false }
+        let mut io = StreamIo { around, port, state, outputs, blocked: false };
+        // What an earlier drive left goes first: the transport says only once that there is room, and a machine that still saw none
+        // would wait for a second word.
+        if !io.state.unsent.is_empty() {
+            io.flush();
+        }
+        io
     }
 
     /// The time of this drive.
@@ -489,7 +495,8 @@ impl<'a> StreamIo<'a> {
     /// Whether both directions have ended: ours finished or reset, the peer's consumed, reset or refused.
     pub fn closed(&self) -> bool {
         let ours = self.state.finish == Finish::Done || self.state.peer_stopped.is_some();
-        ours && (self.state.peer_finished || self.state.peer_reset.is_some()) && self.state.front.is_empty()
+        let theirs = self.state.peer_finished || self.state.peer_reset.is_some();
+        ours && theirs && self.state.front.is_empty() && self.state.head.is_empty()
     }
 
     /// Asks to be driven at `at` at the latest. The earliest of several in one drive counts; a drive starts with none.

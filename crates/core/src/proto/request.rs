@@ -234,8 +234,9 @@ impl Client {
         }
     }
 
-    fn end(io: &mut StreamIo<'_>, result: Result<Message, RequestError>) -> Next {
-        if result.is_err() {
+    fn end(&self, io: &mut StreamIo<'_>, result: Result<Message, RequestError>) -> Next {
+        // A reply may come before all of the request has left: the rest is given up, or the stream would stay half open.
+        if result.is_err() || self.out.is_some() {
             io.reset(0);
         }
         io.stop(0);
@@ -292,27 +293,30 @@ impl StreamMachine for Client {
         let total = self.def.total(io.limits());
         let last = deadline(begun, total);
         if io.now() >= last {
-            return Client::end(io, Err(RequestError::TooLong(total)));
+            return self.end(io, Err(RequestError::TooLong(total)));
         }
         io.wake_at(last, Why::Total);
         if !self.dialer.propose(io) {
             return Next::ROOM;
         }
         if let Some(error) = self.send(io) {
-            return Client::end(io, Err(error));
+            return self.end(io, Err(error));
         }
         let next = match self.receive(io) {
             Ok(next) => next,
-            Err(result) => return Client::end(io, result),
+            Err(result) => return self.end(io, result),
         };
         if self.out.is_some() {
-            return Next::Wait(Waits { peer: true, room: true, ..Waits::default() });
+            return match next {
+                Next::Wait(waits) => Next::Wait(Waits { peer: true, room: true, ..waits }),
+                Next::Done => Next::Done,
+            };
         }
         if !self.inbox.started() {
             // The deadline for the answer runs from when the request has left.
             let by = *self.answer_by.get_or_insert(deadline(io.now(), self.def.deadline));
             if io.now() >= by {
-                return Client::end(io, Err(RequestError::NoAnswer(self.def.deadline)));
+                return self.end(io, Err(RequestError::NoAnswer(self.def.deadline)));
             }
             io.wake_at(by, Why::Answer);
         }
@@ -320,7 +324,7 @@ impl StreamMachine for Client {
     }
 }
 
-/// The answering side. Its steps are [`Output::Arrived`], then [`Output::Served`].
+/// The answering side. Its steps are [`Output::Arrived`], then [`Output::Served`], or [`Output::Quiet`] when the application declined.
 #[derive(Debug)]
 pub(crate) struct Server {
     def: &'static Request,
@@ -333,7 +337,8 @@ enum ServerState {
     Reading(Inbox),
     /// The request is with the application.
     Working,
-    Writing(Outbox, usize),
+    /// `last`: a peer that keeps reading other streams must not leave this one for ever.
+    Writing { out: Outbox, len: usize, last: Instant },
 }
 
 impl Server {
@@ -349,6 +354,14 @@ impl Server {
         }
         io.stop(0);
         io.output(Output::Served(result));
+        Next::Done
+    }
+
+    /// The application's own word, which nobody needs to be told of and which is no fault of the peer.
+    fn decline(io: &mut StreamIo<'_>, code: u32) -> Next {
+        io.reset(code);
+        io.stop(0);
+        io.output(Output::Quiet);
         Next::Done
     }
 }
@@ -389,10 +402,11 @@ impl StreamMachine for Server {
                         let len = reply.len();
                         // The request is gone, the reply may be small: the rest goes back.
                         let _ = io.reserve(len as u64);
-                        self.state = ServerState::Writing(Outbox::new(reply, self.def.framing), len);
+                        let last = deadline(io.now(), self.def.total(io.limits()));
+                        self.state = ServerState::Writing { out: Outbox::new(reply, self.def.framing), len, last };
                     }
-                    Some(Input::Reply(_)) => return Server::end(io, Err(Breach::Malformed("our own reply is too large")), CODE_DECLINED),
-                    Some(Input::Reject(code)) => return Server::end(io, Err(Breach::Malformed("declined")), code),
+                    Some(Input::Reply(_)) => return Server::decline(io, CODE_DECLINED),
+                    Some(Input::Reject(code)) => return Server::decline(io, code),
                     None => {
                         // Look at the stream: a client that gave up says so here.
                         io.peek(1);
@@ -402,12 +416,14 @@ impl StreamMachine for Server {
                         return Next::APP;
                     }
                 },
-                ServerState::Writing(out, len) => {
+                ServerState::Writing { out, len, last } => {
+                    io.wake_at(*last, Why::Total);
                     return match out.drive(io) {
                         Send::Gone => {
                             let len = *len;
                             Server::end(io, Ok(len), 0)
                         }
+                        Send::Wait if io.now() >= *last => Server::end(io, Err(Breach::Cut), CODE_SLOW),
                         Send::Wait => Next::ROOM,
                         Send::Stopped(code) => Server::end(io, Err(Breach::Reset(code)), 0),
                         Send::Stalled => Server::end(io, Err(Breach::Cut), CODE_SLOW),

@@ -1,12 +1,13 @@
 //! A port made of two queues, and a bench that drives one machine against scripted bytes.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::*;
-use crate::budget::Ledger;
+use crate::budget::{Account, Ledger};
 
 /// The far end of a stream, in memory.
 #[derive(Debug, Default)]
@@ -70,7 +71,9 @@ pub(crate) struct Bench<M> {
     pub(crate) limits: Limits,
     pub(crate) outputs: Vec<Output>,
     pub(crate) ledger: Ledger,
+    account: Arc<Account>,
     pub(crate) connection_in: u64,
+    pub(crate) connection_out: u64,
 }
 
 impl<M: StreamMachine> Bench<M> {
@@ -86,12 +89,14 @@ impl<M: StreamMachine> Bench<M> {
             limits: Limits::default(),
             outputs: Vec::new(),
             ledger,
+            account,
             connection_in: 0,
+            connection_out: 0,
         }
     }
 
     pub(crate) fn drive(&mut self) -> Next {
-        let around = Around { now: self.now, limits: &self.limits, connection_in: self.connection_in, connection_out: 0 };
+        let around = Around { now: self.now, limits: &self.limits, connection_in: self.connection_in, connection_out: self.connection_out };
         let mut io = StreamIo::new(around, &mut self.pipe, &mut self.state, &mut self.outputs);
         let next = self.machine.drive(&mut io);
         io.flush();
@@ -103,6 +108,11 @@ impl<M: StreamMachine> Bench<M> {
         self.connection_in += bytes.len() as u64;
         self.pipe.incoming.push_back(bytes);
         self.drive()
+    }
+
+    /// Receives the bytes in one piece, or nothing at all when there are none.
+    pub(crate) fn receive_some(&mut self, bytes: &[u8]) -> Next {
+        if bytes.is_empty() { self.drive() } else { self.receive(bytes.to_vec()) }
     }
 
     /// Receives byte by byte.
@@ -122,6 +132,11 @@ impl<M: StreamMachine> Bench<M> {
     pub(crate) fn wait(&mut self, time: Duration) -> Next {
         self.now += time;
         self.drive()
+    }
+
+    /// Takes memory until only so many bytes are left.
+    pub(crate) fn ledger_all_but(&self, left: u64) -> Grant {
+        self.account.grant(self.ledger.budget() - self.ledger.committed() - left).expect("fits")
     }
 
     pub(crate) fn only_output(&mut self) -> Output {
