@@ -12,6 +12,8 @@ pub struct Turns {
     ring: VecDeque<usize>,
     members: Vec<Member>,
     quantum: i64,
+    /// Who was returned last and has not been charged. Cleared when it is removed meanwhile.
+    serving: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -27,6 +29,7 @@ impl Turns {
             ring: VecDeque::new(),
             members: Vec::new(),
             quantum: i64::from(quantum.max(1)),
+            serving: None,
         }
     }
 
@@ -45,6 +48,9 @@ impl Turns {
 
     /// Forgets `id`, with its debt: its number will be used by another.
     pub fn remove(&mut self, id: usize) {
+        if self.serving == Some(id) {
+            self.serving = None;
+        }
         if let Some(member) = self.members.get_mut(id) {
             if member.queued {
                 self.ring.retain(|queued| *queued != id);
@@ -77,14 +83,19 @@ impl Turns {
             let member = self.members.get_mut(id)?;
             member.deficit = member.deficit.saturating_add(self.quantum).min(self.quantum);
             if member.deficit > 0 {
+                self.serving = Some(id);
                 return Some((id, member.deficit));
             }
             self.ring.push_back(id);
         }
     }
 
-    /// Charges `cost` to the member that was last returned and puts it at the end of the ring if it has `more` to do.
+    /// Charges `cost` to the member that was last returned and puts it at the end of the ring if it has `more` to do. Does nothing
+    /// when it was removed during its visit: who has its number next owes nothing.
     pub fn served(&mut self, id: usize, cost: u64, more: bool) {
+        if self.serving.take() != Some(id) {
+            return;
+        }
         let Some(member) = self.members.get_mut(id) else {
             return;
         };
@@ -142,6 +153,18 @@ mod tests {
         let _ = turns.next();
         turns.served(0, 1_000_000, true);
         turns.remove(0);
+        turns.activate(0);
+        assert_eq!(turns.next(), Some((0, 10)));
+    }
+
+    #[test]
+    fn a_member_that_is_removed_during_its_visit_leaves_nothing_behind() {
+        let mut turns = Turns::new(10);
+        turns.activate(0);
+        let _ = turns.next();
+        turns.remove(0);
+        turns.served(0, 1_000_000, true);
+        assert!(turns.is_idle());
         turns.activate(0);
         assert_eq!(turns.next(), Some((0, 10)));
     }
