@@ -568,8 +568,10 @@ impl StreamPort for Port<'_> {
     }
 
     fn finish(&mut self) {
-        // Fails when the stream is gone or was stopped: then there is nothing to finish.
-        let _ = self.inner.send_stream(self.id).finish();
+        // Fails when the stream is gone, or when the peer wants no more of it: then a reset ends it, or it would stay half open.
+        if let Err(quic::FinishError::Stopped(_)) = self.inner.send_stream(self.id).finish() {
+            self.reset(0);
+        }
     }
 
     fn reset(&mut self, code: u32) {
