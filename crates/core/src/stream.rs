@@ -144,6 +144,16 @@ pub(crate) struct IoState {
     pub(crate) copied: u64,
     /// Reads are held back while a lazy negotiation is not confirmed.
     held: bool,
+    /// What the application wanted before the negotiation had come so far.
+    pub(crate) late: Late,
+}
+
+/// Ends that an application asked for too early. A stream that is closed before its proposal is written says nothing to the peer; one
+/// that refuses the peer's bytes before the answer never learns of it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Late {
+    pub(crate) finish: bool,
+    pub(crate) stop: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,6 +182,7 @@ impl IoState {
             bytes_out: 0,
             copied: 0,
             held: false,
+            late: Late::default(),
         }
     }
 
@@ -484,6 +495,10 @@ impl<'a> StreamIo<'a> {
 
     /// Wants nothing more from the peer.
     pub fn stop(&mut self, code: u32) {
+        if self.state.held {
+            self.state.late.stop = Some(code);
+            return;
+        }
         self.state.front = Bytes::new();
         self.state.head = BytesMut::new();
         if !self.state.peer_finished && self.state.peer_reset.is_none() {
@@ -530,6 +545,20 @@ impl<'a> StreamIo<'a> {
 
     pub(crate) fn hold_reads(&mut self, hold: bool) {
         self.state.held = hold;
+    }
+
+    /// The proposal is written: our direction may end behind it.
+    pub(crate) fn late_finish(&mut self) {
+        if std::mem::take(&mut self.state.late.finish) {
+            self.finish();
+        }
+    }
+
+    /// The answer was read: the peer's further bytes may be refused.
+    pub(crate) fn late_stop(&mut self) {
+        if let Some(code) = self.state.late.stop.take() {
+            self.stop(code);
+        }
     }
 }
 

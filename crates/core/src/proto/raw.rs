@@ -69,6 +69,7 @@ impl Raw {
             io.wake_at(deadline(io.now(), within), Why::Negotiation);
             return Some(Next::ROOM);
         }
+        io.late_finish();
         io.hold_reads(false);
         let answer = dialer.answer(io);
         match answer {
@@ -78,6 +79,7 @@ impl Raw {
                 Some(Next::Wait(Waits { peer: true, app: true, ..Waits::default() }))
             }
             Answer::Agreed => {
+                io.late_stop();
                 io.output(Output::Confirmed);
                 None
             }
@@ -116,6 +118,8 @@ impl StreamMachine for Raw {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::stream::testing::Bench;
 
@@ -139,6 +143,50 @@ mod tests {
         let around = crate::stream::Around { now: bench.now, limits: &bench.limits, connection_in: 0, connection_out: 0 };
         let mut io = StreamIo::new(around, &mut bench.pipe, &mut bench.state, &mut bench.outputs);
         assert_eq!(io.take(100).as_deref(), Some(&b"hello"[..]));
+    }
+
+    fn act<T>(bench: &mut Bench<Raw>, act: impl FnOnce(&mut StreamIo<'_>) -> T) -> T {
+        let around = crate::stream::Around { now: bench.now, limits: &bench.limits, connection_in: 0, connection_out: 0 };
+        act(&mut StreamIo::new(around, &mut bench.pipe, &mut bench.state, &mut bench.outputs))
+    }
+
+    #[test]
+    fn a_stream_is_not_over_before_its_bytes_are_read() {
+        let mut bench = Bench::new(Raw::dial(&CHAT));
+        let mut whole = agreed();
+        whole.extend_from_slice(b"hello");
+        // In two pieces, so that what follows the answer is gathered with it.
+        let (first, rest) = whole.split_at(10);
+        bench.pipe.incoming.extend([Bytes::copy_from_slice(first), Bytes::copy_from_slice(rest)]);
+        bench.finish();
+        assert!(matches!(bench.only_output(), Output::Confirmed));
+        act(&mut bench, |io| io.finish());
+        assert!(matches!(bench.drive(), Next::Wait(_)));
+        assert!(bench.outputs.is_empty(), "{:?}", bench.outputs);
+        assert_eq!(act(&mut bench, |io| io.take(100)).as_deref(), Some(&b"hello"[..]));
+        assert!(act(&mut bench, |io| io.peer_finished()));
+        assert_eq!(bench.drive(), Next::Done);
+        assert!(matches!(bench.only_output(), Output::Quiet));
+    }
+
+    #[test]
+    fn refusing_the_peers_bytes_early_does_not_break_the_negotiation() {
+        let mut bench = Bench::new(Raw::dial(&CHAT));
+        bench.drive();
+        act(&mut bench, |io| io.stop(9));
+        assert_eq!(bench.pipe.stopped, None, "the answer is still wanted");
+        bench.receive(agreed());
+        assert!(matches!(bench.only_output(), Output::Confirmed));
+        assert_eq!(bench.pipe.stopped, Some(9));
+    }
+
+    #[test]
+    fn an_end_before_the_proposal_comes_behind_it() {
+        let mut bench = Bench::new(Raw::dial(&CHAT));
+        bench.state.late.finish = true;
+        bench.drive();
+        assert_eq!(bench.pipe.outgoing, agreed());
+        assert!(bench.pipe.finished);
     }
 
     #[test]
