@@ -51,9 +51,9 @@ pub struct Send {
     /// Stop after one full copy was taken
     #[arg(long)]
     pub once: bool,
-    /// Listen at this address and UDP port instead of any
-    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:0")]
-    pub listen: SocketAddr,
+    /// Listen at this address and UDP port instead of a free port of all interfaces
+    #[arg(long, value_name = "IP:PORT")]
+    pub listen: Option<SocketAddr>,
     /// Say only what is needed
     #[arg(short, long)]
     pub quiet: bool,

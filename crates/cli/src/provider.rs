@@ -10,7 +10,7 @@ use crate::source::{Problem, Source};
 use crate::tree::Hash;
 use crate::wire::{Ask, Protocol, Status, decline};
 
-/// Reads of the disk at once, whoever asks. More would only move the queue from here into the disk.
+/// Reads of the disk at once, whoever asks (TR-51). More would only move the queue from here into the disk.
 const READERS: usize = 8;
 /// Changed files that are told of, at most. More say nothing new.
 const TOLD_MAX: usize = 100;
@@ -89,5 +89,65 @@ impl Provider {
             (self.say)(format!("{} {words}; it is no longer sent. Stop this and run send again for a new ticket.", path.display()));
         }
         reply
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::{Roots, census, scan};
+    use std::future::Future;
+    use std::task::{Context, Waker};
+
+    fn provider(dir: &std::path::Path) -> (Arc<Provider>, Arc<Mutex<Vec<String>>>) {
+        std::fs::write(dir.join("file"), b"text").unwrap();
+        let roots = Roots::new(&[dir.join("file")]).unwrap();
+        let count = census(&roots).unwrap();
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let say = said.clone();
+        (Provider::new(scan(roots, count, &mut |_| ()).unwrap(), move |line| say.lock().unwrap().push(line)), said)
+    }
+
+    /// TR-50: who does not know the root learns nothing, and cannot end `--once`.
+    #[tokio::test]
+    async fn other_roots_are_not_served() {
+        let dir = tempfile::tempdir().unwrap();
+        let (provider, _) = provider(dir.path());
+        for ask in [Ask::Header, Ask::Chunk { index: 0 }, Ask::Done] {
+            let reply = provider.clone().answer(ask.protocol(), &ask.encode(&blake3::hash(b"other"))).await;
+            assert_eq!(reply, [1], "{ask:?}");
+        }
+        assert_eq!(*provider.copies().borrow(), 0);
+        let reply = provider.clone().answer(Protocol::Chunk, b"short").await;
+        assert_eq!(reply[0], Status::NoSuchPart.to_byte());
+        let right = Ask::Chunk { index: 0 }.encode(&provider.root());
+        assert_eq!(provider.answer(Protocol::Chunk, &right).await, b"\0text");
+    }
+
+    /// TR-51: when all readers are busy, a request waits for one, and costs the disk nothing until then.
+    #[tokio::test]
+    async fn requests_wait_while_all_readers_are_busy() {
+        let dir = tempfile::tempdir().unwrap();
+        let (provider, _) = provider(dir.path());
+        let busy = provider.readers.acquire_many(READERS as u32).await.unwrap();
+        let request = Ask::Chunk { index: 0 }.encode(&provider.root());
+        let mut answer = Box::pin(provider.clone().answer(Protocol::Chunk, &request));
+        assert!(answer.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        std::fs::write(dir.path().join("file"), b"changed").unwrap();
+        drop(busy);
+        assert_eq!(answer.await[0], Status::SourceChanged.to_byte(), "it was read only after a reader became free");
+    }
+
+    /// TR-46: the other side learns the name of a changed file, not where it lies here; this side is told once.
+    #[tokio::test]
+    async fn a_changed_file_is_told_once_here_and_by_name_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let (provider, said) = provider(dir.path());
+        std::fs::write(dir.path().join("file"), b"longer text").unwrap();
+        let request = Ask::Chunk { index: 0 }.encode(&provider.root());
+        for _ in 0..3 {
+            assert_eq!(provider.clone().answer(Protocol::Chunk, &request).await, b"\x03file");
+        }
+        assert_eq!(said.lock().unwrap().len(), 1);
     }
 }

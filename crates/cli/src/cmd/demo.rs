@@ -42,7 +42,7 @@ pub(super) async fn run(args: Demo, nodes: &Nodes) -> Result<(), Failure> {
     let source = read(vec![path.clone()], &progress).await?;
     let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
     let say = progress.clone();
-    let serving = Serving::start(nodes, keyfile::fresh()?, loopback, source, move |line| say.say(&line)).await?;
+    let serving = Serving::start(nodes, keyfile::fresh()?, Some(loopback), source, move |line| say.say(&line)).await?;
     let ticket = serving.ticket.to_string();
     progress.say(&format!("sender    {}\nticket    {ticket}", serving.ticket.peer));
     let target = scratch.path().join("received");
@@ -60,7 +60,7 @@ pub(super) async fn run(args: Demo, nodes: &Nodes) -> Result<(), Failure> {
 /// The receiver's side: it knows nothing but the ticket.
 async fn receive(nodes: &Nodes, ticket: &str, target: PathBuf, progress: &Progress) -> Result<(Outcome, f64), Failure> {
     let ticket: Ticket = ticket.parse()?;
-    let node = nodes.start(keyfile::fresh()?, SocketAddr::from(([127, 0, 0, 1], 0))).await?;
+    let node = nodes.start(keyfile::fresh()?, Some(SocketAddr::from(([127, 0, 0, 1], 0)))).await?;
     progress.say(&format!("receiver  {}", node.peer_id()));
     let began = Instant::now();
     let far = net::Far::connect(node.clone(), ticket.peer, ticket.addrs, ticket.root).await?;

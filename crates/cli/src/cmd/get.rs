@@ -23,7 +23,7 @@ pub(super) async fn run(args: Get, nodes: &Nodes) -> Result<(), Failure> {
     };
     let progress = Progress::new(args.quiet);
     let began = Instant::now();
-    let node = nodes.start(keypair, net::any()).await?;
+    let node = nodes.start(keypair, None).await?;
     let far = net::Far::connect(node.clone(), ticket.peer, ticket.addrs, ticket.root).await?;
     progress.say(&format!("connected to {}", ticket.peer));
     let result = fetch::get(Arc::new(far), ticket.root, &args.output, &progress).await;

@@ -15,7 +15,7 @@ use crate::{keyfile, net};
 /// Connects and measures.
 pub(super) async fn run(args: Ping, nodes: &Nodes) -> Result<(), Failure> {
     let (peer, addrs) = target(&args.target)?;
-    let node = nodes.start(keyfile::fresh()?, net::any()).await?;
+    let node = nodes.start(keyfile::fresh()?, None).await?;
     net::connect(&node, peer, &addrs).await?;
     if !args.json {
         print_line(&format!("ping {peer}"))?;

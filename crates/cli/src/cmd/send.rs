@@ -82,14 +82,14 @@ impl Serving {
     pub(super) async fn start(
         nodes: &Nodes,
         keypair: Keypair,
-        listen: SocketAddr,
+        listen: Option<SocketAddr>,
         source: Source,
         say: impl Fn(String) + std::marker::Send + Sync + 'static,
     ) -> Result<Serving, Failure> {
         let node = nodes.start(keypair, listen).await?;
         let provider = Provider::new(source, say);
         net::serve(&node, &provider)?;
-        let addrs = net::for_ticket(&node.listen_addrs(), &net::interfaces());
+        let addrs = net::for_ticket(&node.listen_addrs());
         let ticket = Ticket { peer: node.peer_id(), addrs, root: provider.root() };
         Ok(Serving { node, provider, ticket })
     }

@@ -16,7 +16,7 @@ use crate::tree::{Hash, HashCursor, Which, verify};
 use crate::wire::Ask;
 
 /// Chunks held at once, on the network or waiting for the disk. When the disk is slow they pile up to this number and no more
-/// are asked for, so that the sender slows down too.
+/// are asked for, so that the sender slows down too (TR-66).
 const HELD_MAX: usize = CHUNKS_MAX + 8;
 /// Writers at the disk at once.
 const WRITERS: usize = 4;
@@ -122,4 +122,83 @@ async fn store(
         site.write(index, &bytes)
     });
     joined(write.await).map(|()| u64::from(len))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fetch::FetchError;
+    use crate::manifest::{Kind, Listing, Rules, encode};
+    use crate::place::{Placer, Temp};
+    use crate::tree::{Shape, TreeBuilder};
+    use tokio::sync::watch;
+
+    const CHUNK: usize = 1 << 16;
+    const CHUNKS: usize = 3 * HELD_MAX;
+
+    /// Gives chunks of its content at once, and counts those asked for.
+    struct Quick {
+        content: Vec<u8>,
+        tree: crate::tree::Tree,
+        asked: watch::Sender<usize>,
+    }
+
+    impl Fetch for Quick {
+        async fn fetch(&self, ask: Ask) -> Result<Bytes, FetchError> {
+            let part = match ask {
+                Ask::Chunk { index } => {
+                    self.asked.send_modify(|asked| *asked += 1);
+                    let start = index as usize * CHUNK;
+                    self.content[start..start + CHUNK].to_vec()
+                }
+                Ask::Page { level, index, .. } => self.tree.page(level, index).unwrap().unwrap(),
+                _ => panic!("not asked for here"),
+            };
+            Ok([&[0], &part[..]].concat().into())
+        }
+    }
+
+    /// TR-66: with the disk stuck, a fixed number of chunks is asked for and no more; when it goes on, so does the transfer.
+    #[tokio::test]
+    async fn a_stuck_disk_stops_the_asking() {
+        let dir = tempfile::tempdir().unwrap();
+        let content: Vec<u8> = (0..CHUNK * CHUNKS).map(|i| (i / 999) as u8).collect();
+        let shape = Shape::new(content.len() as u64, CHUNK as u32);
+        let mut builder = TreeBuilder::new();
+        content.chunks(CHUNK).for_each(|chunk| builder.push(blake3::hash(chunk)).unwrap());
+        let tree = builder.finish(shape).unwrap();
+        let temp = Temp::open(dir.path(), &tree.root()).unwrap();
+        let mut placer = Placer::new(dir.path().to_owned(), temp.tree(), shape);
+        let mut listing = Listing::new(Rules::Unix, shape.len());
+        let mut bytes = Vec::new();
+        encode(Kind::File, 0, "file", shape.len(), &mut bytes).unwrap();
+        listing.push(&bytes, |walker, entry| placer.prepare(walker.path(), entry)).unwrap();
+        let site = Arc::new(placer.finish(listing));
+        let mut cursor = HashCursor::new(shape, tree.root());
+        let asked = watch::Sender::new(0);
+        let mut seen = asked.subscribe();
+        let fetch = Arc::new(Quick { content: content.clone(), tree, asked });
+
+        let gate = temp.gate();
+        let (stuck, let_go) = std::sync::mpsc::channel::<()>();
+        let (held, is_held) = tokio::sync::oneshot::channel();
+        let holder = std::thread::spawn(move || {
+            let _stuck = gate.hold();
+            held.send(()).unwrap();
+            let _ = let_go.recv();
+        });
+        is_held.await.unwrap();
+        let (gate, placed) = (temp.gate(), site.clone());
+        let all = tokio::spawn(async move { fetch_all(&fetch, &mut cursor, &placed, &gate, &Progress::new(true)).await });
+        seen.wait_for(|asked| *asked == HELD_MAX).await.unwrap();
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(*seen.borrow(), HELD_MAX);
+        drop(stuck);
+        let tally = all.await.unwrap().unwrap();
+        holder.join().unwrap();
+        assert_eq!(tally.fetched_chunks, CHUNKS as u64);
+        assert!(std::fs::read(temp.tree().join("file")).unwrap() == content);
+    }
 }

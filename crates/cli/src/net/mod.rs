@@ -2,7 +2,7 @@
 
 mod addrs;
 
-pub use addrs::{for_ticket, interfaces};
+pub use addrs::for_ticket;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -31,6 +31,7 @@ pub const CHUNK: Request = Request::new(wire::CHUNK, wire::CHUNK_REQUEST_BYTES, 
 pub const DONE: Request =
     Request::new(wire::DONE, wire::DONE_REQUEST_BYTES, 1 + wire::DETAIL_BYTES_MAX, DEADLINE, 1);
 
+// TR-01: the node holds both sides to these limits; here they only have to be right.
 fn definition(protocol: Protocol) -> &'static Request {
     match protocol {
         Protocol::Manifest => &MANIFEST,
@@ -44,13 +45,16 @@ fn definition(protocol: Protocol) -> &'static Request {
 pub struct Nodes(Mutex<Vec<Node>>);
 
 impl Nodes {
-    /// Starts a node that listens at `listen`.
-    pub async fn start(&self, keypair: Keypair, listen: SocketAddr) -> Result<Node, Failure> {
-        let started = Node::builder().identity(keypair).listen(listen).start().await;
-        let node = started.map_err(|error| {
+    /// Starts a node that listens at `listen`, or at a free port of all interfaces.
+    pub async fn start(&self, keypair: Keypair, listen: Option<SocketAddr>) -> Result<Node, Failure> {
+        let mut builder = Node::builder().identity(keypair);
+        if let Some(address) = listen {
+            builder = builder.listen(address);
+        }
+        let node = builder.start().await.map_err(|error| {
             let why = "the address or port is taken, or is not one of this machine's";
             let next = "choose another with --listen, or leave it to strait";
-            Failure::new(Code::Unreachable, format!("could not open a UDP socket at {listen}: {error}"), why, next)
+            Failure::new(Code::Unreachable, format!("could not start: {error}"), why, next)
         })?;
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(node.clone());
         Ok(node)
@@ -66,11 +70,6 @@ impl Nodes {
         };
         let _ = tokio::time::timeout(most, all).await; // past it the peers learn from silence
     }
-}
-
-/// The socket address for a node that only dials.
-pub fn any() -> SocketAddr {
-    SocketAddr::from(([0, 0, 0, 0], 0))
 }
 
 /// Serves a provider to everybody who knows its root.
@@ -95,7 +94,7 @@ pub async fn connect(node: &Node, peer: PeerId, addrs: &[Multiaddr]) -> Result<(
         let why = "the ticket carries no address";
         return Err(Failure::new(Code::Unreachable, format!("no address of {peer} is known"), why, "ask the sender for a new ticket"));
     }
-    node.connect(peer, addrs).await.map_err(|error| dial_failure(&error, addrs))
+    node.connect(peer, addrs).await.map_err(|error| dial_failure(&error.first_cause(), addrs))
 }
 
 fn dial_failure(error: &DialError, addrs: &[Multiaddr]) -> Failure {
@@ -173,10 +172,30 @@ impl Fetch for Far {
         if self.lost.swap(false, Ordering::Relaxed)
             && let Err(error) = self.node.connect(self.peer, &self.addrs).await
         {
-            return Err(self.failed(RequestError::Dial(error)));
+            return Err(self.failed(RequestError::Dial(error.first_cause())));
         }
         let request = ask.encode(&self.root);
         let reply = self.node.request(self.peer, definition(ask.protocol()), request).await;
         reply.map(|message| message.into_bytes()).map_err(|error| self.failed(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// TR-01, TR-02, TR-03, TR-04: the definitions are those of the written table.
+    #[test]
+    fn the_definitions_are_those_of_the_spec() {
+        let table = [
+            (&MANIFEST, "/strait/manifest/1", 42, 262_145, 4),
+            (&CHUNK, "/strait/chunk/1", 40, 1_048_577, 16),
+            (&DONE, "/strait/done/1", 32, 1_025, 1),
+        ];
+        for (request, name, request_bytes, reply_bytes, at_once) in table {
+            assert_eq!(request.name, name);
+            assert_eq!((request.request_bytes_max, request.reply_bytes_max), (request_bytes, reply_bytes), "{name}");
+            assert_eq!(request.per_peer_max, at_once, "{name}");
+        }
     }
 }

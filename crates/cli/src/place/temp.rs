@@ -29,6 +29,12 @@ impl Gate {
         Ok(guard)
     }
 
+    /// Keeps everybody out until the guard is dropped: a disk that is stuck.
+    #[cfg(test)]
+    pub(crate) fn hold(&self) -> std::sync::RwLockWriteGuard<'_, bool> {
+        self.0.write().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
     fn close(&self) {
         *self.0.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = true;
     }

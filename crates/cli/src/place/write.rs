@@ -212,3 +212,35 @@ fn write_at(file: &File, mut offset: u64, mut bytes: &[u8]) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit::Code;
+    use crate::manifest::{Rules, encode};
+
+    /// TR-64: on a file system that folds names, the second of two that fold to one finds its place taken, whichever way it is
+    /// created. Here the place is taken by hand.
+    #[test]
+    fn names_that_fold_to_one_end_the_transfer() {
+        let (dir, tree) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let shape = Shape::new(100, 10);
+        let prepare = |kind, name: &str, size| {
+            let mut placer = Placer::new(dir.path().to_owned(), tree.path().to_owned(), shape);
+            placer.prepare(&[name.to_owned()], &Entry { kind, depth: 0, size, start: 0 })
+        };
+        fs::write(tree.path().join("folded"), "").unwrap();
+        for (kind, size) in [(Kind::Folder, 0), (Kind::File, 0), (Kind::File, 11)] {
+            assert_eq!(prepare(kind, "folded", size).unwrap_err().code, Code::UnsafeName);
+        }
+        // A file that lies in one chunk is created when that comes.
+        let mut placer = Placer::new(dir.path().to_owned(), tree.path().to_owned(), shape);
+        let mut listing = Listing::new(Rules::Unix, 100);
+        let mut bytes = Vec::new();
+        encode(Kind::File, 0, "folded", 10, &mut bytes).unwrap();
+        listing.push(&bytes, |walker, entry| placer.prepare(walker.path(), entry)).unwrap();
+        let failure = placer.finish(listing).write(0, &[1; 10]).unwrap_err();
+        assert_eq!(failure.code, Code::UnsafeName);
+        assert_eq!(fs::read(tree.path().join("folded")).unwrap(), b"");
+    }
+}

@@ -1,6 +1,8 @@
 //! What several tests share: sample folders, comparing them, and providers that need no network.
 #![allow(dead_code)] // each test uses its own part
 
+pub mod command;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::future::Future;
