@@ -125,7 +125,7 @@ impl Default for Limits {
             progress_interval: Duration::from_secs(3),
             progress_bytes: 1 << 10,
             rate_min: 4 << 10,
-            turn_work: 1 << 20,
+            turn_work: 4 << 20,
             quantum: 32 << 10,
             drain_deadline: Duration::from_secs(5),
         }

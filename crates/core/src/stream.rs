@@ -186,6 +186,18 @@ impl IoState {
         }
     }
 
+    /// Ends whatever direction is still open.
+    pub(crate) fn seal(&mut self, port: &mut dyn StreamPort) {
+        if self.finish != Finish::Done {
+            self.finish = Finish::Done;
+            port.reset(0);
+        }
+        if !self.peer_finished && self.peer_reset.is_none() {
+            self.peer_finished = true;
+            port.stop(0);
+        }
+    }
+
     /// Allocated bytes that this stream holds beside what its machine holds.
     pub(crate) fn held(&self) -> u64 {
         let parts = [self.front.len(), self.head.capacity(), self.outbox.capacity(), self.unsent.len()];

@@ -1,7 +1,7 @@
 //! What a connection may have under way: windows and stream credit.
 //!
 //! Each starts at its floor and doubles while the peer makes use of it, as long as the ledger grants the worst case of what the QUIC
-//! crate may then hold. The receive window is bounded by the measured rate times the delay that is acceptable. What was offered to a peer cannot be taken
+//! crate may then hold. Windows are bounded by the measured rate times the delay that is acceptable. What was offered to a peer cannot be taken
 //! back, so grants stay until the connection ends.
 
 use std::sync::Arc;
@@ -90,9 +90,10 @@ impl Node {
             }
         }
         if moved_out.saturating_mul(2) >= conn.credit.send_window {
+            let rate_bound = per(moved_out, passed, limits.delay_max.max(round.saturating_mul(2)));
             let more = conn.credit.send_window.saturating_mul(2).min(limits.send_window_max);
             let (receive, streams) = (conn.credit.receive_window, conn.credit.streams);
-            if more > conn.credit.send_window && conn.credit.grow(receive, more, streams) {
+            if more > conn.credit.send_window && more <= rate_bound && conn.credit.grow(receive, more, streams) {
                 conn.quic.set_send_window(more);
                 grown = grown.saturating_add(1);
             }

@@ -297,7 +297,8 @@ impl Node {
             left = left.saturating_sub(cost.max(1));
         }
         self.counters.totals.grants_refused = self.ledger.refused();
-        let more = !self.turns.is_idle();
+        // What this turn gave back may be what others wait for.
+        let more = !self.turns.is_idle() || self.may_feed();
         self.counters.totals.turns_full = self.counters.totals.turns_full.saturating_add(u64::from(more));
         more
     }
@@ -354,7 +355,7 @@ impl Node {
 
     /// Lets those try again who were refused memory, if some was given back since.
     fn feed_starved(&mut self) {
-        if self.starved.is_empty() || self.ledger.returns() == self.starved_mark {
+        if !self.may_feed() {
             return;
         }
         for slot in std::mem::take(&mut self.starved) {
@@ -374,12 +375,21 @@ impl Node {
 
     fn note_starved(&mut self, slot: usize) {
         let mark = self.ledger.returns();
+        let first = self.starved.is_empty();
         if let Some(conn) = self.conn_mut(slot)
             && !conn.starved
         {
             conn.starved = true;
             self.starved.push_back(slot);
-            self.starved_mark = mark;
+            // The mark of the first that waits: what came back since may be for any of them.
+            if first {
+                self.starved_mark = mark;
+            }
         }
+    }
+
+    /// Whether somebody waits for memory and some was given back since.
+    fn may_feed(&self) -> bool {
+        !self.starved.is_empty() && self.ledger.returns() != self.starved_mark
     }
 }

@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::Node;
-use super::state::StreamRef;
+use super::state::{Role, StreamRef};
+use super::{Event, Node};
 use crate::error::StreamError;
-use crate::stream::{Around, StreamIo};
+use crate::stream::{Around, IoState, StreamIo};
 
 /// What came of reading a raw stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,9 +54,9 @@ impl Node {
         Some(result)
     }
 
-    /// Whether a raw stream is known, though the transport may not have room to open it yet.
+    /// Whether a raw stream is known, though it is not open yet or its proposal is not written.
     fn is_opening(&mut self, name: StreamRef) -> bool {
-        self.find_stream(name).is_some_and(|(_, stream)| stream.role.is_raw() && stream.number.is_none())
+        self.find_stream(name).is_some_and(|(_, stream)| stream.role.is_raw() && !stream.begun)
     }
 
     /// Reads at most `max` bytes without copying them.
@@ -64,7 +64,7 @@ impl Node {
     /// # Errors
     /// [`StreamError::Reset`] when the peer has reset its direction, [`StreamError::ClosedHere`] when the stream is over.
     pub fn read(&mut self, now: Instant, name: StreamRef, max: usize) -> Result<RawRead, StreamError> {
-        if self.is_opening(name) {
+        if self.opening(name).is_some() {
             return Ok(RawRead::Blocked);
         }
         let result = self.with_raw(now, name, |io| {
@@ -85,7 +85,7 @@ impl Node {
     /// # Errors
     /// [`StreamError::Stopped`] when the peer wants no more, [`StreamError::ClosedHere`] when the stream is over.
     pub fn write(&mut self, now: Instant, name: StreamRef, chunk: &mut Bytes) -> Result<usize, StreamError> {
-        if self.is_opening(name) {
+        if self.opening(name).is_some() {
             return Ok(0);
         }
         let result = self.with_raw(now, name, |io| {
@@ -103,6 +103,10 @@ impl Node {
     /// # Errors
     /// [`StreamError::ClosedHere`] when the stream is over.
     pub fn finish(&mut self, now: Instant, name: StreamRef) -> Result<(), StreamError> {
+        if let Some(io) = self.opening(name) {
+            io.late.finish = true;
+            return Ok(());
+        }
         self.with_raw(now, name, |io| io.finish()).ok_or(StreamError::ClosedHere)?;
         if let Some((slot, _)) = self.find_stream(name) {
             self.stir(slot, name);
@@ -112,6 +116,11 @@ impl Node {
 
     /// Gives our direction up: what was not delivered is lost, and the peer is told `code`.
     pub fn reset(&mut self, now: Instant, name: StreamRef, code: u32) {
+        if self.opening(name).is_some() {
+            // Nothing was said yet: there is nothing that the peer could be told of.
+            self.events.push_back(Event::Ended { stream: name, error: None });
+            return self.cancel(name);
+        }
         let _ = self.with_raw(now, name, |io| io.reset(code));
         if let Some((slot, _)) = self.find_stream(name) {
             self.stir(slot, name);
@@ -120,6 +129,10 @@ impl Node {
 
     /// Wants nothing more from the peer, which is told `code`.
     pub fn stop(&mut self, now: Instant, name: StreamRef, code: u32) {
+        if let Some(io) = self.opening(name) {
+            io.late.stop = Some(code);
+            return;
+        }
         let _ = self.with_raw(now, name, |io| io.stop(code));
         if let Some((slot, _)) = self.find_stream(name) {
             self.stir(slot, name);

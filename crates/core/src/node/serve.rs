@@ -7,6 +7,7 @@ use super::{Event, Node};
 use crate::conn::quic::ConnEvent;
 use crate::error::{Closed, DialError};
 use crate::limits::PACKET_WORK;
+use crate::proto::pace::deadline;
 use crate::proto::{Priority, select::Listener};
 use crate::wake::{Key, Why};
 
@@ -31,7 +32,7 @@ impl Node {
                 return (cost, false);
             }
             self.take_events(now, slot);
-            self.open_streams(slot);
+            self.open_streams(now, slot);
             let drives = self.serve_streams(now, slot, may.saturating_sub(cost), &mut cost);
             if cost >= may || (packets == 0 && drives == 0) {
                 break;
@@ -122,14 +123,19 @@ impl Node {
                 }
                 Some(ConnEvent::Stopped(number, code)) => self.stream_stirred(slot, number, Some(code)),
                 // `open_streams` follows in the same turn.
-                Some(ConnEvent::Available) => {}
+                Some(ConnEvent::Available) => {
+                    if let Some(conn) = self.conn_mut(slot) {
+                        conn.no_credit = false;
+                    }
+                }
             }
         }
     }
 
     fn accept_streams(&mut self, slot: usize) {
         let registry = self.registry.clone();
-        let Some(conn) = self.conn_mut(slot) else {
+        // A connection that was closed in this very turn may still tell of streams; nobody would remove them.
+        let Some(conn) = self.conn_mut(slot).filter(|conn| matches!(conn.phase, Phase::Open(_))) else {
             return;
         };
         let mut count = 0u64;
@@ -222,17 +228,24 @@ impl Node {
     }
 
     /// Opens streams that wait, in order, as far as the peer's credit and our memory go.
-    pub(super) fn open_streams(&mut self, slot: usize) {
-        let mut starved = false;
-        let Some(conn) = self.conn_mut(slot).filter(|conn| matches!(conn.phase, Phase::Open(_))) else {
+    pub(super) fn open_streams(&mut self, now: Instant, slot: usize) {
+        let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_deref_mut) else {
             return;
         };
+        if !matches!(conn.phase, Phase::Open(_)) {
+            return;
+        }
+        let mut starved = false;
         let mut opened = 0u64;
         while let Some((index, serial)) = conn.opening.front().copied() {
+            let name = conn.stream_ref(index);
             let Some(stream) = conn.streams.get_mut(index).filter(|stream| stream.serial == serial) else {
                 conn.opening.pop_front();
                 continue;
             };
+            if conn.no_credit {
+                break;
+            }
             let base = crate::limits::Limits::streams_cost(1);
             if !stream.io.grant.resize(base.saturating_add(stream.reserve)) {
                 starved = true;
@@ -240,19 +253,53 @@ impl Node {
             }
             stream.io.base = base;
             let Some(number) = conn.quic.open() else {
+                // Not asked for again before the peer says so: giving back what was not needed would wake those who wait for memory.
+                conn.no_credit = true;
                 stream.io.grant.shrink(0);
                 break;
             };
             stream.number = Some(number);
+            stream.open_by = None;
+            self.wakes.set(&mut stream.armed, Key::Stream(slot, index), None);
             conn.quic.port(number).set_priority(stream.priority);
+            if stream.role.is_raw()
+                && !stream.told_ready
+                && let Some(name) = name
+            {
+                // The application may have tried to write before.
+                stream.told_ready = true;
+                self.events.push_back(Event::Ready { stream: name });
+            }
             conn.numbers.insert(number, index);
             conn.opening.pop_front();
             conn.queue(index);
             opened = opened.saturating_add(1);
         }
         self.counters.totals.streams_out = self.counters.totals.streams_out.saturating_add(opened);
+        self.arm_opening(now, slot);
         if starved {
             self.note_starved(slot);
+        }
+    }
+
+    /// What waits to be opened does not wait for ever: a peer may give no credit at all.
+    fn arm_opening(&mut self, now: Instant, slot: usize) {
+        let limits = &self.config.limits;
+        let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_deref_mut) else {
+            return;
+        };
+        // In order, so all before the first that is armed are armed too.
+        for (index, serial) in conn.opening.iter().rev() {
+            let Some(stream) = conn.streams.get_mut(*index).filter(|stream| stream.serial == *serial) else {
+                continue;
+            };
+            if stream.open_by.is_some() {
+                return;
+            }
+            let within = stream.opening_deadline(limits);
+            let by = deadline(now, within);
+            stream.open_by = Some((by, within));
+            self.wakes.set(&mut stream.armed, Key::Stream(slot, *index), Some((by, Why::Negotiation)));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use libp2p_identity::PeerId;
 use slab::Slab;
@@ -13,7 +13,7 @@ use crate::budget::{Account, Grant};
 use crate::conn::quic::{Conn, Inbound, SocketId};
 use crate::error::Closed;
 use crate::limits::{DATAGRAM_OVERHEAD_BYTES, Limits};
-use crate::proto::{Priority, Request, StreamProtocol};
+use crate::proto::{Priority, Request, StreamProtocol, identify, ping};
 use crate::stream::{IoState, StreamMachine, Waits};
 use crate::wake::Armed;
 
@@ -155,11 +155,30 @@ pub(super) struct Stream {
     pub(super) priority: Priority,
     pub(super) waits: Waits,
     pub(super) queued: bool,
+    /// The machine was driven on the open stream: a dialer's proposal is written, and the application's bytes may follow.
+    pub(super) begun: bool,
     pub(super) armed: Armed,
     /// An [`Event::Ready`](super::Event::Ready) is on its way.
     pub(super) told_ready: bool,
     /// Bytes to be granted when it opens, beside its own.
     pub(super) reserve: u64,
+    /// Its machine has been driven, so that a proposal is written.
+    pub(super) driven: bool,
+    /// When it has to be open at the latest, once it waits for that.
+    pub(super) open_by: Option<(Instant, Duration)>,
+}
+
+impl Stream {
+    /// How long it may wait for the peer, or our memory, to have room for it.
+    pub(super) fn opening_deadline(&self, limits: &Limits) -> Duration {
+        match self.role {
+            // As long as the exchange may take: what has all the places now is over by then.
+            Role::Client { def } => def.total(limits),
+            Role::Pinger => ping::DEADLINE,
+            Role::Own => identify::DEADLINE,
+            _ => limits.negotiation_deadline,
+        }
+    }
 }
 
 /// A connection.
@@ -182,6 +201,8 @@ pub(super) struct ConnState {
     pub(super) ready: VecDeque<usize>,
     /// Streams of ours that the peer's credit or our memory has no room for yet, by name and in order.
     pub(super) opening: VecDeque<(usize, u32)>,
+    /// The peer allows no further stream now; it will say when it does.
+    pub(super) no_credit: bool,
     /// How many streams of the peer are worked on, by protocol number.
     pub(super) active: BTreeMap<usize, u16>,
     /// Streams of the peer that wait for that number to fall.
@@ -229,6 +250,7 @@ impl ConnState {
             serial: 0,
             ready: VecDeque::new(),
             opening: VecDeque::new(),
+            no_credit: false,
             active: BTreeMap::new(),
             waiting: BTreeMap::new(),
             opened: BTreeMap::new(),
@@ -281,9 +303,12 @@ impl ConnState {
             priority,
             waits: Waits::default(),
             queued: false,
+            begun: false,
             armed: Armed::default(),
             told_ready: false,
             reserve,
+            driven: false,
+            open_by: None,
         };
         if let Some(name) = role.opened() {
             let count = self.opened.entry(name).or_default();

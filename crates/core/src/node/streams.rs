@@ -53,9 +53,20 @@ impl Node {
             return 0;
         };
         stream.queued = false;
-        let Some(number) = stream.number.filter(|_| !matches!(stream.role, Role::Queued(_))) else {
+        let Some(number) = stream.number else {
+            if stream.open_by.is_some_and(|(by, _)| now >= by) {
+                self.never_opened(slot, index);
+            }
             return 0;
         };
+        if matches!(stream.role, Role::Queued(_)) {
+            // Only the answer to its proposal may still have to leave.
+            let mut port = conn.quic.port(number);
+            StreamIo::new(around, &mut port, &mut stream.io, &mut Vec::new()).flush();
+            return 0;
+        }
+        stream.driven = true;
+        let first = !std::mem::replace(&mut stream.begun, true);
         let before = (stream.io.bytes_in, stream.io.bytes_out, stream.io.copied);
         let mut outputs = std::mem::take(&mut self.outputs);
         let mut port = conn.quic.port(number);
@@ -71,6 +82,7 @@ impl Node {
         totals.stream_bytes_in = totals.stream_bytes_in.saturating_add(bytes_in);
         totals.stream_bytes_out = totals.stream_bytes_out.saturating_add(bytes_out);
         totals.bytes_copied = totals.bytes_copied.saturating_add(stream.io.copied.saturating_sub(before.2));
+        let opened = first && matches!(stream.role, Role::RawOut { .. });
         let starved = match next {
             Next::Wait(waits) => {
                 stream.waits = waits;
@@ -84,6 +96,12 @@ impl Node {
         };
         if starved {
             self.note_starved(slot);
+        }
+        if opened
+            && let Some(stream) = self.conn(slot).and_then(|conn| conn.stream_ref(index))
+        {
+            // What the application wanted to write while the stream was not open may go now.
+            self.events.push_back(Event::Ready { stream });
         }
         for output in outputs.drain(..) {
             self.output(slot, index, output);
@@ -107,6 +125,10 @@ impl Node {
             return;
         }
         if flushed {
+            if let Some(number) = stream.number {
+                // Whatever a machine has forgotten: what stays half open is never given back.
+                stream.io.seal(&mut conn.quic.port(number));
+            }
             return self.remove_stream(slot, index);
         }
         let counted = stream.role.counted();
@@ -119,6 +141,31 @@ impl Node {
         self.release_turn(slot, counted);
     }
 
+    /// The peer, or our memory, had no room for a stream in all the time that it could wait.
+    fn never_opened(&mut self, slot: usize, index: usize) {
+        let Some(conn) = self.conn_mut(slot) else {
+            return;
+        };
+        let Some(((role, Some((_, waited))), stream)) =
+            conn.streams.get(index).map(|stream| (stream.role, stream.open_by)).zip(conn.stream_ref(index))
+        else {
+            return;
+        };
+        match role {
+            Role::Client { def } => {
+                let result = Err(RequestError::NoAnswer(waited));
+                self.count_reply(def.name, &result);
+                self.events.push_back(Event::Reply { stream, result });
+            }
+            Role::Pinger => self.events.push_back(Event::Pong { stream, result: Err(RequestError::NoAnswer(waited)) }),
+            Role::RawOut { .. } => {
+                self.events.push_back(Event::Ended { stream, error: Some(StreamError::Idle(waited)) });
+            }
+            _ => {}
+        }
+        self.remove_stream(slot, index);
+    }
+
     /// Forgets a stream and lets the next one of its protocol have its place.
     pub(super) fn remove_stream(&mut self, slot: usize, index: usize) {
         let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_deref_mut) else {
@@ -128,8 +175,9 @@ impl Node {
             return;
         };
         self.wakes.set(&mut stream.armed, Key::Stream(slot, index), None);
-        if let Some(number) = stream.number {
-            conn.numbers.remove(&number);
+        match stream.number {
+            Some(number) => drop(conn.numbers.remove(&number)),
+            None => conn.opening.retain(|(queued, _)| *queued != index),
         }
         if stream.queued {
             conn.ready.retain(|queued| *queued != index);

@@ -1,0 +1,95 @@
+//! Dropping a handle cancels what it stood for; closing lets what is under way finish.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use strait::{Incoming, Node, Priority, Request, RequestError};
+use tokio::sync::{Notify, oneshot};
+
+const SLOW: Request = Request::new("/test/slow/1", 100, 100, Duration::from_secs(60), 2);
+
+async fn pair() -> (Node, Node) {
+    let any = "127.0.0.1:0".parse().expect("an address");
+    let server = Node::builder().listen(any).start().await.expect("starts");
+    let client = Node::builder().listen(any).start().await.expect("starts");
+    client.connect(server.peer_id(), &server.listen_addrs()).await.expect("connects");
+    (client, server)
+}
+
+/// Tells when it is dropped.
+struct Tell(Option<oneshot::Sender<()>>);
+
+impl Drop for Tell {
+    fn drop(&mut self) {
+        if let Some(tell) = self.0.take() {
+            let _ = tell.send(());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_request_drops_its_handler_and_frees_the_window() {
+    let (client, server) = pair().await;
+    let (started, (told, dropped)) = (Arc::new(Notify::new()), oneshot::channel());
+    let (begun, tell) = (started.clone(), Arc::new(std::sync::Mutex::new(Some(told))));
+    server
+        .serve(&SLOW, Priority::Normal, async move |request: Incoming| {
+            if request.body.is_empty() {
+                let _tell = Tell(tell.lock().expect("not poisoned").take());
+                begun.notify_one();
+                std::future::pending::<()>().await;
+            }
+            request.body
+        })
+        .expect("serves");
+    let peer = server.peer_id();
+    let waiting = tokio::spawn({
+        let client = client.clone();
+        async move { client.request(peer, &SLOW, "").await }
+    });
+    started.notified().await;
+    waiting.abort();
+    dropped.await.expect("the handler's future is dropped");
+    for _ in 0..10 {
+        client.request(peer, &SLOW, "more").await.expect("the window is free again");
+    }
+}
+
+#[tokio::test]
+async fn closing_finishes_what_is_under_way() {
+    let (client, server) = pair().await;
+    let started = Arc::new(Notify::new());
+    let begun = started.clone();
+    server
+        .serve(&SLOW, Priority::Normal, async move |request: Incoming| {
+            begun.notify_one();
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            request.body
+        })
+        .expect("serves");
+    let peer = server.peer_id();
+    let waiting = tokio::spawn({
+        let client = client.clone();
+        async move { client.request(peer, &SLOW, "wait for me").await }
+    });
+    started.notified().await;
+    server.close().await;
+    assert_eq!(&waiting.await.expect("runs").expect("was served").into_bytes()[..], b"wait for me");
+    let late = client.request(peer, &SLOW, "late").await;
+    assert!(matches!(late, Err(RequestError::Dial(_) | RequestError::Lost(_))), "{late:?}");
+    assert_eq!(server.audit().connections, 0);
+}
+
+#[tokio::test]
+async fn a_panicking_handler_declines_one_request() {
+    let (client, server) = pair().await;
+    server
+        .serve(&SLOW, Priority::Normal, async |request: Incoming| {
+            assert!(!request.body.is_empty(), "an empty request is this test's bomb");
+            request.body
+        })
+        .expect("serves");
+    let peer = server.peer_id();
+    assert!(matches!(client.request(peer, &SLOW, "").await, Err(RequestError::Rejected(_))));
+    client.request(peer, &SLOW, "still there").await.expect("others are served");
+}

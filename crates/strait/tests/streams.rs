@@ -1,0 +1,109 @@
+//! Raw streams over real sockets: two directions, each with its own end.
+
+use std::time::Duration;
+
+use strait::{Idle, Node, Priority, RecvHalf, SendHalf, Stream, StreamError, StreamProtocol};
+
+const CHAT: StreamProtocol = StreamProtocol::new("/test/chat/1", 4, Idle::After(Duration::from_secs(60)));
+const UNKNOWN: StreamProtocol = StreamProtocol::new("/test/unknown/1", 4, Idle::Never);
+
+async fn pair() -> (Node, Node) {
+    let any = "127.0.0.1:0".parse().expect("an address");
+    let server = Node::builder().listen(any).start().await.expect("starts");
+    let client = Node::builder().listen(any).start().await.expect("starts");
+    client.connect(server.peer_id(), &server.listen_addrs()).await.expect("connects");
+    (client, server)
+}
+
+#[tokio::test]
+async fn one_direction_ends_and_the_other_goes_on() {
+    let (client, server) = pair().await;
+    server
+        .serve_streams(&CHAT, Priority::Normal, async |stream: Stream| {
+            let (mut send, mut recv) = stream.split();
+            let question = recv.read_to_end(100).await.expect("the client has finished its direction");
+            assert_eq!(&question[..], b"how are you?");
+            // The client's direction has ended; ours still carries a megabyte.
+            send.write_all(vec![9; 1 << 20]).await.expect("the other direction goes on");
+            send.finish().expect("finishes");
+        })
+        .expect("serves");
+    let (mut send, mut recv) = client.open(server.peer_id(), &CHAT).await.expect("opens").split();
+    send.write_all(&b"how are you?"[..]).await.expect("writes");
+    send.finish().expect("finishes");
+    let answer = recv.read_to_end(2 << 20).await.expect("reads all");
+    assert_eq!(answer.len(), 1 << 20);
+    assert!(answer.iter().all(|byte| *byte == 9));
+}
+
+#[tokio::test]
+async fn a_reset_is_not_an_end() {
+    let (client, server) = pair().await;
+    server
+        .serve_streams(&CHAT, Priority::Normal, async |stream: Stream| {
+            let (mut send, _recv): (SendHalf, RecvHalf) = stream.split();
+            send.write_all(&b"part"[..]).await.expect("writes");
+            send.reset(42);
+        })
+        .expect("serves");
+    let (_send, mut recv) = client.open(server.peer_id(), &CHAT).await.expect("opens").split();
+    let error = loop {
+        match recv.read(100).await {
+            Ok(Some(_)) => {}
+            other => break other,
+        }
+    };
+    assert_eq!(error, Err(StreamError::Reset(42)));
+}
+
+#[tokio::test]
+async fn stop_reaches_the_writer() {
+    let (client, server) = pair().await;
+    server
+        .serve_streams(&CHAT, Priority::Normal, async |stream: Stream| {
+            let (_send, mut recv) = stream.split();
+            recv.stop(7);
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        })
+        .expect("serves");
+    let (mut send, _recv) = client.open(server.peer_id(), &CHAT).await.expect("opens").split();
+    let error = loop {
+        if let Err(error) = send.write_all(vec![0; 1 << 16]).await {
+            break error;
+        }
+    };
+    assert_eq!(error, StreamError::Stopped(7));
+}
+
+#[tokio::test]
+async fn an_unknown_protocol_is_named() {
+    let (client, server) = pair().await;
+    let (_send, mut recv) = client.open(server.peer_id(), &UNKNOWN).await.expect("opens lazily").split();
+    assert_eq!(recv.read(10).await, Err(StreamError::Unsupported("/test/unknown/1")));
+}
+
+#[tokio::test]
+async fn streams_beyond_the_window_wait_and_come_in_turn() {
+    let (client, server) = pair().await;
+    server
+        .serve_streams(&CHAT, Priority::Normal, async |stream: Stream| {
+            let (mut send, mut recv) = stream.split();
+            let bytes = recv.read_to_end(100).await.expect("reads");
+            send.write_all(bytes).await.expect("writes");
+            send.finish().expect("finishes");
+        })
+        .expect("serves");
+    let mut tasks = Vec::new();
+    for number in 0..50u8 {
+        let (client, peer) = (client.clone(), server.peer_id());
+        tasks.push(tokio::spawn(async move {
+            let (mut send, mut recv) = client.open(peer, &CHAT).await.expect("opens").split();
+            send.write_all(vec![number]).await.expect("writes");
+            send.finish().expect("finishes");
+            assert_eq!(&recv.read_to_end(100).await.expect("reads")[..], [number]);
+        }));
+    }
+    for task in tasks {
+        task.await.expect("each comes to its turn");
+    }
+}
