@@ -55,7 +55,7 @@ impl Node {
             }
             let waits = stream.waits;
             let theirs = (waits.peer || waits.room) && !waits.open_ended && !waits.app && !waits.memory;
-            let started = stream.number.is_some() && !stream.queued && !matches!(stream.role, Role::Queued(_));
+            let started = stream.number.is_some() && !stream.queued && !matches!(stream.role, Role::Queued);
             if theirs && started && stream.armed.at().is_none() {
                 audit.waits_without_deadline.push(format!("stream {index} of {:?} ({:?})", conn.id, stream.role));
             }

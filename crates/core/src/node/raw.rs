@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::state::{Role, StreamRef};
+use super::state::StreamRef;
 use super::{Event, Node};
 use crate::error::StreamError;
 use crate::stream::{Around, IoState, StreamIo};
@@ -54,9 +54,10 @@ impl Node {
         Some(result)
     }
 
-    /// Whether a raw stream is known, though it is not open yet or its proposal is not written.
-    fn is_opening(&mut self, name: StreamRef) -> bool {
-        self.find_stream(name).is_some_and(|(_, stream)| stream.role.is_raw() && !stream.begun)
+    /// The state of a raw stream that is not open yet, or whose proposal is not written.
+    fn opening(&mut self, name: StreamRef) -> Option<&mut IoState> {
+        let (_, stream) = self.find_stream(name)?;
+        (stream.role.is_raw() && !stream.begun).then_some(&mut stream.io)
     }
 
     /// Reads at most `max` bytes without copying them.

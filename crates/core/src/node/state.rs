@@ -102,13 +102,13 @@ pub(super) enum Role {
     /// The peer opened it and has not said for what.
     Listener,
     /// Agreed on, and waiting for its turn within the protocol's `per_peer_max`.
-    Queued(usize),
+    Queued,
     /// A request of the peer. `told`: the application has it.
     Server { protocol: usize, def: &'static Request, told: bool },
     /// A request of ours.
     Client { def: &'static Request },
     /// A raw stream that the peer opened.
-    RawIn { protocol: usize, def: &'static StreamProtocol },
+    RawIn { protocol: usize },
     /// A raw stream that we opened.
     RawOut { def: &'static StreamProtocol },
     /// A ping of ours.

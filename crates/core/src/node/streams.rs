@@ -59,7 +59,7 @@ impl Node {
             }
             return 0;
         };
-        if matches!(stream.role, Role::Queued(_)) {
+        if matches!(stream.role, Role::Queued) {
             // Only the answer to its proposal may still have to leave.
             let mut port = conn.quic.port(number);
             StreamIo::new(around, &mut port, &mut stream.io, &mut Vec::new()).flush();
@@ -121,7 +121,7 @@ impl Node {
         let Some(stream) = conn.streams.get_mut(index) else {
             return;
         };
-        if stream.queued || matches!(stream.role, Role::Queued(_)) {
+        if stream.queued || matches!(stream.role, Role::Queued) {
             return;
         }
         if flushed {
@@ -206,7 +206,7 @@ impl Node {
                 return;
             };
             let waits = conn.streams.get(index).is_some_and(|stream| {
-                stream.serial == serial && matches!(stream.role, Role::Queued(_))
+                stream.serial == serial && matches!(stream.role, Role::Queued)
             });
             if waits {
                 return self.begin(slot, index, protocol);
@@ -226,7 +226,7 @@ impl Node {
             let Some(stream) = conn.streams.get_mut(index) else {
                 return;
             };
-            stream.role = Role::Queued(protocol);
+            stream.role = Role::Queued;
             let name = (index, stream.serial);
             conn.waiting.entry(protocol).or_default().push_back(name);
             return;
@@ -247,7 +247,7 @@ impl Node {
         };
         let (role, machine): (Role, Box<dyn StreamMachine>) = match entry.served {
             Served::Request(def) => (Role::Server { protocol, def, told: false }, Box::new(request::Server::new(def))),
-            Served::Stream(def) => (Role::RawIn { protocol, def }, Box::new(raw::Raw::accept(def))),
+            Served::Stream(def) => (Role::RawIn { protocol }, Box::new(raw::Raw::accept(def))),
             Served::Identify => (Role::Answer(protocol), Box::new(identify::Tell::answer(told))),
             Served::IdentifyPush => (Role::Answer(protocol), Box::new(identify::Hear::pushed())),
             Served::Ping => (Role::Answer(protocol), Box::new(ping::Echo::new())),
