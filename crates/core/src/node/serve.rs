@@ -238,7 +238,6 @@ impl Node {
         let mut starved = false;
         let mut opened = 0u64;
         while let Some((index, serial)) = conn.opening.front().copied() {
-            let name = conn.stream_ref(index);
             let Some(stream) = conn.streams.get_mut(index).filter(|stream| stream.serial == serial) else {
                 conn.opening.pop_front();
                 continue;
@@ -262,14 +261,6 @@ impl Node {
             stream.open_by = None;
             self.wakes.set(&mut stream.armed, Key::Stream(slot, index), None);
             conn.quic.port(number).set_priority(stream.priority);
-            if stream.role.is_raw()
-                && !stream.told_ready
-                && let Some(name) = name
-            {
-                // The application may have tried to write before.
-                stream.told_ready = true;
-                self.events.push_back(Event::Ready { stream: name });
-            }
             conn.numbers.insert(number, index);
             conn.opening.pop_front();
             conn.queue(index);

@@ -162,8 +162,6 @@ pub(super) struct Stream {
     pub(super) told_ready: bool,
     /// Bytes to be granted when it opens, beside its own.
     pub(super) reserve: u64,
-    /// Its machine has been driven, so that a proposal is written.
-    pub(super) driven: bool,
     /// When it has to be open at the latest, once it waits for that.
     pub(super) open_by: Option<(Instant, Duration)>,
 }
@@ -307,7 +305,6 @@ impl ConnState {
             armed: Armed::default(),
             told_ready: false,
             reserve,
-            driven: false,
             open_by: None,
         };
         if let Some(name) = role.opened() {

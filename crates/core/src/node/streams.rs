@@ -65,7 +65,6 @@ impl Node {
             StreamIo::new(around, &mut port, &mut stream.io, &mut Vec::new()).flush();
             return 0;
         }
-        stream.driven = true;
         let first = !std::mem::replace(&mut stream.begun, true);
         let before = (stream.io.bytes_in, stream.io.bytes_out, stream.io.copied);
         let mut outputs = std::mem::take(&mut self.outputs);
