@@ -154,7 +154,13 @@ impl Far {
                 "`strait send` no longer runs there, or another version does",
                 "ask the sender to run send again, and use the new ticket",
             )),
-            RequestError::Rejected(_) | RequestError::Broken(Breach::TooLarge { .. } | Breach::Malformed(_)) => last(Failure::new(
+            RequestError::Rejected(_) => last(Failure::new(
+                Code::NotServed,
+                "the provider declined the request without a reason",
+                "it is no sender of strait, or it is about to stop",
+                "ask the sender to run send again, and use the new ticket",
+            )),
+            RequestError::Broken(Breach::TooLarge { .. } | Breach::Malformed(_)) => last(Failure::new(
                 Code::Incompatible,
                 format!("the provider does not keep to the protocol: {error}"),
                 "its version is not compatible, or it is faulty or hostile",

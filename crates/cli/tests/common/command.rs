@@ -1,5 +1,5 @@
 //! Running the real command.
-#![allow(dead_code)] // each test uses its own part
+#![allow(dead_code, unreachable_pub)] // each test uses its own part
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;

@@ -1,5 +1,5 @@
 //! What several tests share: sample folders, comparing them, and providers that need no network.
-#![allow(dead_code)] // each test uses its own part
+#![allow(dead_code, unreachable_pub)] // each test uses its own part
 
 pub mod command;
 
