@@ -53,11 +53,7 @@ impl Codec {
         }
     }
 
-    async fn write<T: AsyncWrite + Unpin + Send>(
-        &self,
-        io: &mut T,
-        message: &[u8],
-    ) -> io::Result<()> {
+    async fn write<T: AsyncWrite + Unpin + Send>(&self, io: &mut T, message: &[u8]) -> io::Result<()> {
         if self.framing == Framing::LengthPrefixed {
             io.write_all(&varint(message.len() as u64)).await?;
         }
@@ -67,10 +63,7 @@ impl Codec {
     }
 
     fn too_large(&self) -> io::Error {
-        io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("message above the limit of {} bytes", self.read_bytes_max),
-        )
+        io::Error::new(io::ErrorKind::InvalidData, format!("message above the limit of {} bytes", self.read_bytes_max))
     }
 }
 
@@ -93,24 +86,14 @@ impl request_response::Codec for Codec {
         self.read(io).await
     }
 
-    async fn write_request<T>(
-        &mut self,
-        _: &StreamProtocol,
-        io: &mut T,
-        request: Vec<u8>,
-    ) -> io::Result<()>
+    async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, request: Vec<u8>) -> io::Result<()>
     where
         T: AsyncWrite + Unpin + Send,
     {
         self.write(io, &request).await
     }
 
-    async fn write_response<T>(
-        &mut self,
-        _: &StreamProtocol,
-        io: &mut T,
-        response: Vec<u8>,
-    ) -> io::Result<()>
+    async fn write_response<T>(&mut self, _: &StreamProtocol, io: &mut T, response: Vec<u8>) -> io::Result<()>
     where
         T: AsyncWrite + Unpin + Send,
     {
@@ -139,10 +122,7 @@ async fn read_varint<T: AsyncRead + Unpin + Send>(io: &mut T) -> io::Result<u64>
             return Ok(value);
         }
     }
-    Err(io::Error::new(
-        io::ErrorKind::InvalidData,
-        "length varint longer than nine bytes",
-    ))
+    Err(io::Error::new(io::ErrorKind::InvalidData, "length varint longer than nine bytes"))
 }
 
 #[cfg(test)]
@@ -162,19 +142,12 @@ mod tests {
     #[test]
     fn a_message_of_exactly_the_limit_passes_and_one_byte_more_does_not() {
         for framing in [Framing::LengthPrefixed, Framing::EndOfStream] {
-            let codec = Codec {
-                framing,
-                read_bytes_max: 300,
-            };
+            let codec = Codec { framing, read_bytes_max: 300 };
             for (length, accepted) in [(0, true), (300, true), (301, false)] {
                 let mut wire = Cursor::new(Vec::new());
                 block_on(codec.write(&mut wire, &vec![7; length])).expect("memory takes all");
                 let read = block_on(codec.read(&mut Cursor::new(wire.into_inner())));
-                assert_eq!(
-                    read.is_ok(),
-                    accepted,
-                    "{framing:?}, {length} bytes: {read:?}"
-                );
+                assert_eq!(read.is_ok(), accepted, "{framing:?}, {length} bytes: {read:?}");
             }
         }
     }

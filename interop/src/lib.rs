@@ -7,4 +7,5 @@
 pub mod codec;
 pub mod libp2p_node;
 pub mod service;
+pub mod strait_node;
 pub mod wait;

@@ -41,18 +41,18 @@ pub enum Which {
     Unknown,
 }
 
-/// Which protocols the node serves, and how much it reads.
+/// How a node differs from the usual.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// The identity; a fresh Ed25519 one by default.
+    pub keypair: Keypair,
     /// Largest request or reply that the node accepts, in bytes.
     pub read_bytes_max: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            read_bytes_max: service::REPLY_BYTES_MAX,
-        }
+        Self { keypair: Keypair::generate_ed25519(), read_bytes_max: service::REPLY_BYTES_MAX }
     }
 }
 
@@ -103,14 +103,13 @@ pub struct Libp2pNode {
 }
 
 impl Libp2pNode {
-    /// Starts a node with a fresh Ed25519 identity that listens on a free port of 127.0.0.1.
+    /// Starts a node that listens on a free port of 127.0.0.1.
     ///
     /// # Panics
     /// When the port cannot be bound: without it no test has a meaning.
     pub async fn start(options: Options) -> Self {
-        let keypair = Keypair::generate_ed25519();
-        let peer_id = keypair.public().to_peer_id();
-        let mut swarm = swarm(keypair, &options);
+        let peer_id = options.keypair.public().to_peer_id();
+        let mut swarm = swarm(&options);
         let any_port = "/ip4/127.0.0.1/udp/0/quic-v1".parse().expect("a literal");
         swarm.listen_on(any_port).expect("QUIC on loopback");
         let listen = wait::within("rust-libp2p's own listen address", async {
@@ -124,12 +123,7 @@ impl Libp2pNode {
         let (commands, inbox) = mpsc::channel(256);
         let (seen_writer, seen) = watch::channel(Seen::default());
         tokio::spawn(Task::new(swarm, inbox, seen_writer).run());
-        Self {
-            peer_id,
-            listen,
-            commands,
-            seen,
-        }
+        Self { peer_id, listen, commands, seen }
     }
 
     /// The node's identity.
@@ -149,27 +143,17 @@ impl Libp2pNode {
     pub async fn dial(&self, peer: Option<PeerId>, address: Multiaddr) -> Result<(), String> {
         let (done, result) = oneshot::channel();
         self.command(Command::Dial(peer, address, done)).await;
-        wait::within("the end of rust-libp2p's dial", result)
-            .await
-            .expect("the node runs")
+        wait::within("the end of rust-libp2p's dial", result).await.expect("the node runs")
     }
 
     /// Sends a request and awaits the reply.
     ///
     /// # Errors
     /// What rust-libp2p says, in its words.
-    pub async fn request(
-        &self,
-        which: Which,
-        peer: PeerId,
-        body: Vec<u8>,
-    ) -> Result<Vec<u8>, String> {
+    pub async fn request(&self, which: Which, peer: PeerId, body: Vec<u8>) -> Result<Vec<u8>, String> {
         let (done, result) = oneshot::channel();
-        self.command(Command::Request(which, peer, body, done))
-            .await;
-        wait::within("the reply to rust-libp2p's request", result)
-            .await
-            .expect("the node runs")
+        self.command(Command::Request(which, peer, body, done)).await;
+        wait::within("the reply to rust-libp2p's request", result).await.expect("the node runs")
     }
 
     /// The first value that `found` makes of what the node has seen, now or later.
@@ -189,46 +173,26 @@ impl Libp2pNode {
     }
 }
 
-fn swarm(keypair: Keypair, options: &Options) -> Swarm<Behaviour> {
+fn swarm(options: &Options) -> Swarm<Behaviour> {
     let messages = |framing, name, support| {
-        let codec = Codec {
-            framing,
-            read_bytes_max: options.read_bytes_max,
-        };
+        let codec = Codec { framing, read_bytes_max: options.read_bytes_max };
         let config = request_response::Config::default()
             .with_request_timeout(wait::BOUND)
             // The default of 100 would make rust-libp2p itself refuse what a test sends at once.
             .with_max_concurrent_streams(256);
-        request_response::Behaviour::with_codec(
-            codec,
-            [(StreamProtocol::new(name), support)],
-            config,
-        )
+        request_response::Behaviour::with_codec(codec, [(StreamProtocol::new(name), support)], config)
     };
-    SwarmBuilder::with_existing_identity(keypair)
+    SwarmBuilder::with_existing_identity(options.keypair.clone())
         .with_tokio()
         .with_quic()
         .with_behaviour(|keypair| Behaviour {
             identify: identify::Behaviour::new(
-                identify::Config::new("/strait-interop/0".to_owned(), keypair.public())
-                    .with_agent_version(AGENT.to_owned()),
+                identify::Config::new("/strait-interop/0".to_owned(), keypair.public()).with_agent_version(AGENT.to_owned()),
             ),
             ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
-            prefixed: messages(
-                Framing::LengthPrefixed,
-                service::PREFIXED,
-                ProtocolSupport::Full,
-            ),
-            until_end: messages(
-                Framing::EndOfStream,
-                service::UNTIL_END,
-                ProtocolSupport::Full,
-            ),
-            unknown: messages(
-                Framing::LengthPrefixed,
-                service::UNKNOWN,
-                ProtocolSupport::Outbound,
-            ),
+            prefixed: messages(Framing::LengthPrefixed, service::PREFIXED, ProtocolSupport::Full),
+            until_end: messages(Framing::EndOfStream, service::UNTIL_END, ProtocolSupport::Full),
+            unknown: messages(Framing::LengthPrefixed, service::UNKNOWN, ProtocolSupport::Outbound),
         })
         .expect("a behaviour that cannot fail")
         .with_swarm_config(|config| config.with_idle_connection_timeout(wait::BOUND))
@@ -244,18 +208,8 @@ struct Task {
 }
 
 impl Task {
-    fn new(
-        swarm: Swarm<Behaviour>,
-        inbox: mpsc::Receiver<Command>,
-        seen: watch::Sender<Seen>,
-    ) -> Self {
-        Self {
-            swarm,
-            inbox,
-            seen,
-            dials: HashMap::new(),
-            requests: HashMap::new(),
-        }
+    fn new(swarm: Swarm<Behaviour>, inbox: mpsc::Receiver<Command>, seen: watch::Sender<Seen>) -> Self {
+        Self { swarm, inbox, seen, dials: HashMap::new(), requests: HashMap::new() }
     }
 
     async fn run(mut self) {
@@ -275,10 +229,7 @@ impl Task {
         match command {
             Command::Dial(peer, address, done) => {
                 let options = match peer {
-                    Some(peer) => DialOpts::peer_id(peer)
-                        .addresses(vec![address])
-                        .condition(PeerCondition::Always)
-                        .build(),
+                    Some(peer) => DialOpts::peer_id(peer).addresses(vec![address]).condition(PeerCondition::Always).build(),
                     None => DialOpts::unknown_peer_id().address(address).build(),
                 };
                 let id = options.connection_id();
@@ -306,11 +257,7 @@ impl Task {
     fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
             SwarmEvent::Behaviour(event) => self.on_behaviour(event),
-            SwarmEvent::ConnectionEstablished {
-                peer_id,
-                connection_id,
-                ..
-            } => {
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, .. } => {
                 self.note(|seen| *seen.opened.entry(peer_id).or_default() += 1);
                 if let Some(done) = self.dials.remove(&connection_id) {
                     drop(done.send(Ok(())));
@@ -320,11 +267,7 @@ impl Task {
                 let cause = cause.map_or_else(|| "closed here".to_owned(), |e| e.to_string());
                 self.note(|seen| seen.closed.entry(peer_id).or_default().push(cause.clone()));
             }
-            SwarmEvent::OutgoingConnectionError {
-                connection_id,
-                error,
-                ..
-            } => {
+            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
                 if let Some(done) = self.dials.remove(&connection_id) {
                     drop(done.send(Err(in_full(&error))));
                 }
@@ -356,22 +299,13 @@ impl Task {
         use request_response::{Event, Message};
         match event {
             Event::Message { message, .. } => match message {
-                Message::Request {
-                    request, channel, ..
-                } => {
+                Message::Request { request, channel, .. } => {
                     // A peer that left meanwhile needs no answer; that is its own business.
-                    let _ = self
-                        .behaviour(which)
-                        .send_response(channel, service::answer(&request));
+                    let _ = self.behaviour(which).send_response(channel, service::answer(&request));
                 }
-                Message::Response {
-                    request_id,
-                    response,
-                } => self.finish(which, request_id, Ok(response)),
+                Message::Response { request_id, response } => self.finish(which, request_id, Ok(response)),
             },
-            Event::OutboundFailure {
-                request_id, error, ..
-            } => self.finish(which, request_id, Err(in_full(&error))),
+            Event::OutboundFailure { request_id, error, .. } => self.finish(which, request_id, Err(in_full(&error))),
             Event::InboundFailure { error, .. } => {
                 self.note(|seen| seen.inbound_failures.push(in_full(&error)));
             }

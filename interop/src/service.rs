@@ -25,9 +25,7 @@ pub fn request_for(length: usize) -> Vec<u8> {
 
 /// `length` bytes that differ by position and by `seed`, and never look like [`request_for`].
 pub fn body(length: usize, seed: usize) -> Vec<u8> {
-    (0..length)
-        .map(|index| ((index.wrapping_mul(31)).wrapping_add(seed) % 64) as u8)
-        .collect()
+    (0..length).map(|index| ((index.wrapping_mul(31)).wrapping_add(seed) % 64) as u8).collect()
 }
 
 /// The reply to `request`. Bytes are changed on the way, so that a reply cannot be taken for an echo

@@ -9,9 +9,7 @@ use strait_interop::{
 async fn two() -> (Libp2pNode, Libp2pNode) {
     let a = Libp2pNode::start(Options::default()).await;
     let b = Libp2pNode::start(Options::default()).await;
-    a.dial(Some(b.peer_id()), b.listen_addr())
-        .await
-        .expect("the dial");
+    a.dial(Some(b.peer_id()), b.listen_addr()).await.expect("the dial");
     (a, b)
 }
 
@@ -19,17 +17,10 @@ async fn two() -> (Libp2pNode, Libp2pNode) {
 async fn identify_and_ping_both_ways() {
     let (a, b) = two().await;
     for (here, there) in [(&a, &b), (&b, &a)] {
-        let info = here
-            .until("identify", |seen| {
-                seen.identified.get(&there.peer_id()).cloned()
-            })
-            .await;
+        let info = here.until("identify", |seen| seen.identified.get(&there.peer_id()).cloned()).await;
         assert_eq!(info.agent_version, AGENT);
         assert!(info.listen_addrs.contains(&there.listen_addr()));
-        here.until("three pings on one stream", |seen| {
-            (seen.pings.get(&there.peer_id())? >= &3).then_some(())
-        })
-        .await;
+        here.until("three pings on one stream", |seen| (seen.pings.get(&there.peer_id())? >= &3).then_some(())).await;
     }
 }
 
@@ -47,11 +38,7 @@ async fn requests_in_both_framings() {
         assert_eq!(reply.expect("a reply"), service::answer(&want));
         let want = service::request_for(service::REPLY_BYTES_MAX + 1);
         let refused = a.request(which, b.peer_id(), want).await;
-        assert!(
-            refused
-                .expect_err("over the limit")
-                .contains("above the limit")
-        );
+        assert!(refused.expect_err("over the limit").contains("above the limit"));
     }
     let unknown = a.request(Which::Unknown, b.peer_id(), vec![1]).await;
     assert!(unknown.expect_err("nobody serves it").contains("protocol"));
@@ -63,9 +50,6 @@ async fn a_wrong_identity_is_refused() {
     let a = Libp2pNode::start(Options::default()).await;
     let b = Libp2pNode::start(Options::default()).await;
     let c = Libp2pNode::start(Options::default()).await;
-    let error = a
-        .dial(Some(c.peer_id()), b.listen_addr())
-        .await
-        .expect_err("b is not c");
+    let error = a.dial(Some(c.peer_id()), b.listen_addr()).await.expect_err("b is not c");
     assert!(error.contains(&b.peer_id().to_string()), "{error}");
 }
