@@ -110,8 +110,9 @@ impl StreamMachine for Listener {
                     multistream::na(&mut answer);
                 }
                 Line::Missing => break Next::PEER,
-                // A dialer that was told `na` and leaves has done nothing wrong.
-                Line::Bad(Breach::Cut | Breach::Reset(_)) if self.proposals > 0 => {
+                // A dialer that was told `na` and leaves has done nothing wrong. Nor has a lazy one, whose first message came right
+                // behind its proposal and is no line. The refusal has to arrive: a reset would overtake it.
+                Line::Bad(_) if self.proposals > 0 => {
                     io.write(&answer);
                     io.finish();
                     io.stop(0);

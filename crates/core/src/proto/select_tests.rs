@@ -151,6 +151,19 @@ fn a_dialer_that_leaves_after_na_has_done_nothing_wrong() {
 }
 
 #[test]
+fn a_lazy_dialer_reads_its_refusal_whatever_came_behind_the_proposal() {
+    for first in [&b"\x05hello"[..], &[0xff; 20], b"\x00", b""] {
+        let mut bench = listening();
+        bench.pipe.incoming_finished = true;
+        let next = bench.receive([&lines(&["header", "/app/unknown/1"]), first].concat());
+        assert_eq!(next, Next::Done, "{first:?}");
+        assert_eq!(bench.pipe.outgoing, lines(&["header", "na"]));
+        assert_eq!((bench.pipe.finished, bench.pipe.reset), (true, None), "a reset would overtake the refusal");
+        assert!(matches!(bench.only_output(), Output::Quiet));
+    }
+}
+
+#[test]
 fn a_list_is_not_given() {
     let mut bench = listening();
     assert_eq!(bench.receive(lines(&["header", "ls"])), Next::PEER);
