@@ -104,17 +104,40 @@ pub(crate) fn check_request(def: &'static Request, limits: &Limits) -> Result<()
     if let Err(error) = strait_wire::multistream::check_name(def.name) {
         return refuse(error.to_string());
     }
-    let largest = def.request_bytes_max.max(def.reply_bytes_max) as u64;
+    // What either side reserves before it keeps a byte: the message that comes, at its worst size in memory, and the other one.
+    let both = |comes: usize, goes: usize| (comes as u64).saturating_mul(Message::HELD_FACTOR).saturating_add(goes as u64);
+    let (request, reply) = (def.request_bytes_max, def.reply_bytes_max);
+    let needed = both(request, reply).max(both(reply, request).saturating_add(Limits::streams_cost(1)));
     let room = limits.connection_bytes_max.saturating_sub(limits.connection_floor());
-    if largest.saturating_mul(Message::HELD_FACTOR) > room {
+    if needed > room {
         return refuse(format!(
-            "messages of {largest} bytes can never be granted: a connection has {room} bytes beside its floor, and a message costs \
-             twice its size; split it, or raise connection_bytes_max to {}",
-            largest.saturating_mul(Message::HELD_FACTOR).saturating_add(limits.connection_floor())
+            "requests of {request} bytes with replies of {reply} can never be granted: an exchange needs {needed} bytes, because what \
+             comes may take twice its size, and a connection has {room} beside its floor; split the messages, or raise \
+             connection_bytes_max to {}",
+            needed.saturating_add(limits.connection_floor())
         ));
     }
     if def.per_peer_max == 0 || def.deadline == Duration::ZERO {
         return refuse("per_peer_max and deadline have to be above zero".to_owned());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MESSAGE: usize = 1 << 20;
+    static BOTH: Request = Request::new("/app/both/1", MESSAGE, MESSAGE, Duration::from_secs(1), 1);
+
+    #[test]
+    fn a_definition_needs_room_for_both_messages_at_once() {
+        let mut limits = Limits::default();
+        let needed = 3 * MESSAGE as u64 + Limits::streams_cost(1);
+        limits.connection_bytes_max = limits.connection_floor() + needed;
+        assert_eq!(check_request(&BOTH, &limits), Ok(()));
+        limits.connection_bytes_max -= 1;
+        let error = check_request(&BOTH, &limits).expect_err("one byte short").to_string();
+        assert!(error.contains(&(limits.connection_bytes_max + 1).to_string()), "the advice is exact: {error}");
+    }
 }
