@@ -141,3 +141,6 @@ mod tests {
         assert!(error.contains(&(limits.connection_bytes_max + 1).to_string()), "the advice is exact: {error}");
     }
 }
+
+#[cfg(test)]
+mod machine_tests;
