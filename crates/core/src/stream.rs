@@ -137,6 +137,8 @@ pub(crate) struct IoState {
     pub(crate) peer_reset: Option<u64>,
     pub(crate) peer_stopped: Option<u64>,
     finish: Finish,
+    /// The peer had refused our bytes before we ended.
+    cut: bool,
     pub(crate) deadline: Option<(Instant, Why)>,
     pub(crate) input: Option<Input>,
     pub(crate) bytes_in: u64,
@@ -176,6 +178,7 @@ impl IoState {
             peer_reset: None,
             peer_stopped: None,
             finish: Finish::No,
+            cut: false,
             deadline: None,
             input: None,
             bytes_in: 0,
@@ -478,9 +481,15 @@ impl<'a> StreamIo<'a> {
         }
         if self.state.finish == Finish::Wanted {
             self.state.finish = Finish::Done;
+            self.state.cut = self.state.peer_stopped.is_some();
             self.port.finish();
         }
         true
+    }
+
+    /// The code with which the peer refused what we had not ended yet: not all that was to be said was heard.
+    pub(crate) fn cut_off(&self) -> Option<u64> {
+        self.state.peer_stopped.filter(|_| self.state.cut || self.state.finish != Finish::Done)
     }
 
     /// Whether everything written is in the transport's hands.

@@ -245,7 +245,7 @@ fn an_upload_may_refuse_the_other_direction_at_once() {
     });
     assert_eq!(read_to_end(&mut net, 1, theirs), bytes(1000));
     assert_eq!(ended(&mut net, 0, ours), None);
-    assert_eq!(ended(&mut net, 1, theirs), None, "both directions are over: refused and finished");
+    assert_eq!(ended(&mut net, 1, theirs), Some(StreamError::Stopped(3)), "refused, and finished by the peer");
     net.close();
 }
 

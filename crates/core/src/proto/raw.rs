@@ -97,6 +97,9 @@ impl StreamMachine for Raw {
             return next;
         }
         if io.closed() {
+            if let Some(code) = io.cut_off() {
+                return Raw::fail(io, StreamError::Stopped(code));
+            }
             io.output(Output::Quiet);
             return Next::Done;
         }
@@ -178,6 +181,28 @@ mod tests {
         bench.receive(agreed());
         assert!(matches!(bench.only_output(), Output::Confirmed));
         assert_eq!(bench.pipe.stopped, Some(9));
+    }
+
+    #[test]
+    fn a_peer_that_refuses_our_bytes_is_not_an_end_in_order() {
+        for finished in [false, true] {
+            let mut bench = Bench::new(Raw::accept(&CHAT));
+            bench.finish();
+            act(&mut bench, |io| assert!(io.peer_finished()));
+            if finished {
+                act(&mut bench, |io| io.finish());
+                bench.drive();
+            }
+            bench.pipe.refused = Some(4);
+            bench.state.peer_stopped = Some(4);
+            act(&mut bench, |io| io.finish());
+            assert_eq!(bench.drive(), Next::Done);
+            let output = bench.only_output();
+            match finished {
+                true => assert!(matches!(output, Output::Quiet), "all was said before: {output:?}"),
+                false => assert!(matches!(output, Output::Failed(StreamError::Stopped(4))), "{output:?}"),
+            }
+        }
     }
 
     #[test]
