@@ -56,6 +56,10 @@ impl Node {
             let waits = stream.waits;
             let theirs = (waits.peer || waits.room) && !waits.open_ended && !waits.app && !waits.memory;
             let started = stream.number.is_some() && !stream.queued && !matches!(stream.role, Role::Queued);
+            let unopened = stream.number.is_none() && stream.open_by.is_none() && self.turns.is_idle();
+            if unopened {
+                audit.waits_without_deadline.push(format!("stream {index} of {:?}, to be opened ({:?})", conn.id, stream.role));
+            }
             if theirs && started && stream.armed.at().is_none() {
                 audit.waits_without_deadline.push(format!("stream {index} of {:?} ({:?})", conn.id, stream.role));
             }
