@@ -336,6 +336,31 @@ fn requests_that_wait_for_their_turn_do_not_block_those_that_have_it() {
 }
 
 #[test]
+fn a_flood_does_not_keep_a_connections_timers_from_their_turn() {
+    let slow = Limits { turn_work: 2 << 10, quantum: 2 << 10, ..Limits::default() };
+    let mut net = siege(slow);
+    net.connect(0, 1);
+    ask(&mut net, bytes(100));
+    net.settle(0);
+    let (datagram, peer) = (net.last[0].clone(), net.peer(0));
+    net.nodes[1].disconnect(net.now, &peer);
+    // More in each instant than one turn opens, for as long as a closing connection stays in no case.
+    for _ in 0..500 {
+        net.now += Duration::from_millis(10);
+        for _ in 0..20 {
+            net.deliver(0, 1, &datagram);
+        }
+        let (now, node) = (net.now, &mut net.nodes[1]);
+        node.handle_timeout(now);
+        node.drive(now);
+        let mut buffer = Vec::new();
+        while node.poll_transmit(now, std::num::NonZeroUsize::MIN, &mut buffer).is_some() {}
+        while node.poll_event().is_some() {}
+    }
+    assert_eq!(net.nodes[1].audit().connections, 0, "its slot is held for as long as the flood lasts");
+}
+
+#[test]
 fn one_turn_does_so_much_and_says_that_work_is_left() {
     let limits = Limits { turn_work: 32 << 10, ..Limits::default() };
     let mut net = siege(limits);

@@ -253,7 +253,7 @@ impl Node {
                 Key::Transport(slot) => {
                     if let Some(conn) = self.conn_mut(slot) {
                         conn.transport_armed.fired();
-                        conn.timer_due = true;
+                        conn.timer_due.get_or_insert(now);
                     }
                     self.activate(slot);
                 }

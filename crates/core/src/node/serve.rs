@@ -23,8 +23,8 @@ impl Node {
             let Some(conn) = self.conn_mut(slot) else {
                 return (cost, false);
             };
-            if conn.timer_due && conn.inbox.is_empty() {
-                conn.timer_due = false;
+            if conn.timers_may_run() {
+                conn.timer_due = None;
                 conn.quic.handle_timeout(now);
                 cost = cost.saturating_add(PACKET_WORK);
             }
@@ -45,7 +45,7 @@ impl Node {
         self.rearm(slot);
         self.out.activate(slot);
         let more = self.conn(slot).is_some_and(|conn| {
-            !conn.inbox.is_empty() || conn.timer_due || !conn.ready.is_empty()
+            !conn.inbox.is_empty() || conn.timer_due.is_some() || !conn.ready.is_empty()
         });
         (cost, more)
     }

@@ -87,6 +87,11 @@ impl Inbox {
         self.queue.is_empty()
     }
 
+    /// When the datagram arrived that has waited the longest.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        self.queue.front().map(|inbound| inbound.at)
+    }
+
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -189,7 +194,8 @@ pub(super) struct ConnState {
     pub(super) account: Arc<Account>,
     pub(super) credit: Credit,
     pub(super) inbox: Inbox,
-    pub(super) timer_due: bool,
+    /// Since when a timer of the transport is due.
+    pub(super) timer_due: Option<Instant>,
     pub(super) in_strangers_ring: bool,
     pub(super) starved: bool,
     pub(super) streams: Slab<Stream>,
@@ -240,7 +246,7 @@ impl ConnState {
             account: start.account,
             credit: start.credit,
             inbox: start.inbox,
-            timer_due: false,
+            timer_due: None,
             in_strangers_ring: false,
             starved: false,
             streams: Slab::new(),
@@ -271,6 +277,12 @@ impl ConnState {
             Phase::Open(peer) | Phase::Dialling(peer) => Some(peer),
             Phase::Greeting | Phase::Closed => None,
         }
+    }
+
+    /// Whether the transport's timers may run: everything that came before they were due has been looked at, so that an
+    /// acknowledgement in the queue is not taken for lost. What came later has to wait, or a flood would hold the timers for ever.
+    pub(super) fn timers_may_run(&self) -> bool {
+        self.timer_due.is_some_and(|due| self.inbox.oldest().is_none_or(|oldest| oldest > due))
     }
 
     /// Marks a stream to be driven.
