@@ -381,3 +381,21 @@ fn an_idle_pair_stays_connected_and_a_vanished_peer_is_noticed() {
     }
     net.close();
 }
+
+#[test]
+fn a_peer_that_was_restarted_is_reached_over_its_new_connection() {
+    let mut net = echoing();
+    net.connect(1, 0);
+    net.restart(0, Default::default());
+    net.nodes[0].serve_request(&ECHO, Priority::Normal).expect("a good definition");
+    net.echo[0] = true;
+    net.connect(0, 1);
+    let peer = net.peer(0);
+    let name = net.nodes[1].request(&peer, &ECHO, Priority::Normal, Message::from(bytes(10))).expect("connected");
+    let result = net.next(1, |event| match event {
+        Event::Reply { stream, result } if *stream == name => Some(result.clone().map(|message| message.into_bytes().to_vec())),
+        _ => None,
+    });
+    assert_eq!(result, Ok(bytes(10)));
+    net.close();
+}

@@ -74,12 +74,12 @@ impl Node {
     /// What a peer has said of itself, once it has.
     pub fn identity(&self, peer: &PeerId) -> Option<Arc<Identity>> {
         let slots = self.peers.get(peer)?;
-        slots.iter().find_map(|slot| self.conn(*slot)?.identity.clone())
+        slots.iter().rev().find_map(|slot| self.conn(*slot)?.identity.clone())
     }
 
     /// The address at which a peer is reached now, and the smoothed round-trip time.
     pub fn path(&self, peer: &PeerId) -> Option<(SocketAddr, Duration)> {
-        let conn = self.conn(*self.peers.get(peer)?.first()?)?;
+        let conn = self.conn(self.slot_of(peer)?)?;
         Some((conn.quic.remote(), conn.quic.rtt()))
     }
 
@@ -271,9 +271,10 @@ impl Node {
         }
     }
 
-    /// The connection that is used for `peer`: the oldest that is open.
+    /// The connection that is used for `peer`: the newest, since its peer has shown life last. An older one may be all that is left of a
+    /// process that was restarted.
     fn slot_of(&self, peer: &PeerId) -> Option<usize> {
-        self.peers.get(peer)?.first().copied()
+        self.peers.get(peer)?.last().copied()
     }
 
     fn window_full(&self, slot: usize, name: &'static str, max: u16) -> bool {

@@ -142,6 +142,12 @@ impl Net {
         self.until(|net| net.nodes[from].identity(&b).is_some() && net.nodes[to].identity(&a).is_some());
     }
 
+    /// A node's process dies without a word and starts again with the same identity.
+    pub fn restart(&mut self, number: usize, limits: Limits) {
+        self.nodes[number] = seeded(number, limits, self.now, number as u8 + 101);
+        self.events[number].clear();
+    }
+
     /// Puts a datagram on the wire as if `from` had sent it.
     pub fn inject(&mut self, from: usize, to: usize, bytes: Vec<u8>) {
         self.serial += 1;
@@ -322,8 +328,12 @@ impl Net {
 }
 
 fn node(number: usize, limits: Limits, now: Instant) -> Node {
+    seeded(number, limits, now, number as u8 + 1)
+}
+
+fn seeded(number: usize, limits: Limits, now: Instant, seed: u8) -> Node {
     let config = Config { keypair: key(number), agent: format!("test/{number}"), limits, listen: true };
     let crypto = Arc::new(rustls::crypto::ring::default_provider());
-    let env = Env { seed: [number as u8 + 1; 32], crypto, wall: Arc::new(Date) };
+    let env = Env { seed: [seed; 32], crypto, wall: Arc::new(Date) };
     Node::new(config, env, now).expect("the limits fit")
 }
