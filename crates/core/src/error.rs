@@ -197,6 +197,9 @@ pub enum RequestError {
         /// The limit.
         max: usize,
     },
+    /// The protocol's definition cannot be kept under this node's limits. Nothing was sent.
+    #[error(transparent)]
+    Definition(#[from] ConfigError),
     /// The node is closing. Nothing was sent.
     #[error("this node is closing")]
     Closing,
@@ -209,7 +212,10 @@ impl RequestError {
             RequestError::Dial(error) => error.fault(),
             RequestError::Lost(_) => Fault::Network,
             RequestError::Unsupported(_) => Fault::Incompatible,
-            RequestError::NoAddress(_) | RequestError::TooLarge { .. } | RequestError::Closing => Fault::Misuse,
+            RequestError::NoAddress(_)
+            | RequestError::TooLarge { .. }
+            | RequestError::Definition(_)
+            | RequestError::Closing => Fault::Misuse,
             _ => Fault::Peer,
         }
     }
@@ -261,4 +267,17 @@ pub enum StreamError {
     /// This half was finished, reset or stopped here before.
     #[error("this half of the stream is closed already")]
     ClosedHere,
+}
+
+impl StreamError {
+    /// Whose fault it was.
+    pub fn fault(&self) -> Fault {
+        match self {
+            StreamError::Lost(_) => Fault::Network,
+            StreamError::Unsupported(_) => Fault::Incompatible,
+            StreamError::Idle(_) => Fault::Limit,
+            StreamError::ClosedHere => Fault::Misuse,
+            StreamError::Reset(_) | StreamError::Stopped(_) | StreamError::Broken(_) => Fault::Peer,
+        }
+    }
 }

@@ -66,3 +66,8 @@ pub mod parts {
     pub use crate::shared::Shared;
     pub use strait_core::{Config, Env, Meta, SocketId, Transmit, WallClock};
 }
+
+/// The README's example, compiled and run like any other.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

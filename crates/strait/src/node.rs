@@ -196,10 +196,11 @@ impl Node {
                 // The connection went away between the two looks: connect again.
                 Err((Some(Refused::NotConnected(_)), back)) => body = back,
                 Err((Some(Refused::TooLarge { len, max }), _)) => return Err(RequestError::TooLarge { len, max }),
-                Err((Some(refused), back)) => {
-                    // The window is kept by the permit, so this is a definition that does not fit this node.
-                    tracing::error!(%refused, protocol = def.name, "a request cannot be sent");
-                    return Err(RequestError::TooLarge { len: back.len(), max: 0 });
+                Err((Some(Refused::Definition(error)), _)) => return Err(error.into()),
+                // The window is kept by the permit: a place that the core has not freed yet will be in a moment.
+                Err((Some(_), back)) => {
+                    body = back;
+                    self.shared().runtime.sleep(Duration::from_millis(1)).await;
                 }
             }
         }

@@ -161,7 +161,12 @@ impl Node {
                 continue;
             }
             cost = cost.saturating_add(PACKET_WORK.saturating_mul(10)).saturating_add(data.len() as u64);
+            let begun = self.counters.totals.handshakes_in;
             self.route(at, meta, data);
+            if self.counters.totals.handshakes_in != begun {
+                // Accepting has answered with a certificate and its signature.
+                cost = cost.saturating_add(HANDSHAKE_PACKET_WORK);
+            }
         }
         (cost, self.strangers.has_work())
     }
