@@ -168,6 +168,23 @@ impl Limits {
         .fold(0, |sum, part| sum.saturating_add(*part))
     }
 
+    /// What windows and stream credit of one connection may grow to, in bytes: half of its memory. What was offered to a peer cannot be
+    /// taken back, so without this a connection that has been busy could never be granted a large message again.
+    pub fn credit_ceiling(&self) -> u64 {
+        (self.connection_bytes_max / 2).max(self.connection_floor())
+    }
+
+    /// What the messages of one connection can have together, however far its windows have grown, in bytes.
+    pub fn message_room(&self) -> u64 {
+        self.connection_bytes_max.saturating_sub(self.credit_ceiling()).saturating_sub(self.inbox_bytes_max)
+    }
+
+    /// The `connection_bytes_max` that would leave `bytes` for messages.
+    pub(crate) fn room_for(&self, bytes: u64) -> u64 {
+        let bytes = bytes.saturating_add(self.inbox_bytes_max);
+        bytes.saturating_add(bytes.max(self.connection_floor()))
+    }
+
     /// Memory for packets of strangers that nobody has been admitted for.
     pub fn strangers_floor(&self) -> u64 {
         // Two full first flights each: a hybrid key share spans several Initials.

@@ -4,9 +4,10 @@ mod harness;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use harness::{Net, address};
 use strait_core::{
-    DialError, Event, Idle, Limits, Message, Priority, Request, RequestError, SocketId, StreamError, StreamProtocol, StreamRef,
+    DialError, Event, Idle, Limits, Message, Priority, RawRead, Request, RequestError, SocketId, StreamError, StreamProtocol, StreamRef,
 };
 
 static ECHO: Request = Request::new("/test/echo/1", 1 << 20, 1 << 20, Duration::from_secs(60), 8);
@@ -358,6 +359,41 @@ fn a_flood_does_not_keep_a_connections_timers_from_their_turn() {
         while node.poll_event().is_some() {}
     }
     assert_eq!(net.nodes[1].audit().connections, 0, "its slot is held for as long as the flood lasts");
+}
+
+#[test]
+fn windows_leave_room_for_the_largest_message() {
+    let mut limits = Limits { inbox_bytes_max: 64 << 10, ..Limits::default() };
+    // Room for one exchange of 1 MiB both ways beside the windows, which would take all of it if they might.
+    limits.connection_bytes_max = 2 * ((3 << 20) + Limits::streams_cost(1) + limits.inbox_bytes_max);
+    let mut net = siege(limits);
+    net.connect(0, 1);
+    let (_, theirs) = {
+        let peer = net.peer(1);
+        let ours = net.nodes[0].open(&peer, &CHAT, Priority::Normal).expect("connected");
+        let theirs = net.next(1, |event| match event {
+            Event::Stream { stream, .. } => Some(*stream),
+            _ => None,
+        });
+        // Both windows grow while bytes pass both ways.
+        let mut left = [32usize << 20; 2];
+        net.until(|net| {
+            for (node, stream) in [(0, ours), (1, theirs)] {
+                let mut chunk = Bytes::from(vec![1; left[node].min(1 << 20)]);
+                left[node] -= net.nodes[node].write(net.now, stream, &mut chunk).expect("open");
+                while let Ok(RawRead::Chunk(_)) = net.nodes[node].read(net.now, stream, 1 << 20) {}
+            }
+            left == [0, 0]
+        });
+        (ours, theirs)
+    };
+    assert!(net.nodes[1].counters().totals.windows_grown >= 4, "the test has a point: {:?}", net.nodes[1].counters().totals);
+    net.nodes[1].cancel(theirs);
+    net.echo[1] = true;
+    ask(&mut net, bytes(1 << 20));
+    net.until(|net| net.count(0, |event| matches!(event, Event::Reply { .. })) == 1);
+    assert_eq!(good_replies(&net), 1);
+    net.close();
 }
 
 #[test]

@@ -18,6 +18,8 @@ const MEASURE_MIN: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(super) struct Credit {
     grant: Grant,
+    /// What the grant may grow to; the rest of the account is for messages.
+    ceiling: u64,
     receive_window: u64,
     send_window: u64,
     pub(super) streams: u32,
@@ -37,11 +39,12 @@ impl Credit {
         let (receive_window, send_window, streams) = (limits.receive_window_min, limits.send_window_min, limits.streams_min);
         let grant = account.grant(cost(receive_window, send_window, streams))?;
         let mark = Mark { at: now, bytes_in: 0, bytes_out: 0 };
-        Some(Credit { grant, receive_window, send_window, streams, mark })
+        Some(Credit { grant, ceiling: limits.credit_ceiling(), receive_window, send_window, streams, mark })
     }
 
     fn grow(&mut self, receive_window: u64, send_window: u64, streams: u32) -> bool {
-        if !self.grant.resize(cost(receive_window, send_window, streams)) {
+        let cost = cost(receive_window, send_window, streams);
+        if cost > self.ceiling || !self.grant.resize(cost) {
             return false;
         }
         (self.receive_window, self.send_window, self.streams) = (receive_window, send_window, streams);

@@ -108,13 +108,13 @@ pub(crate) fn check_request(def: &'static Request, limits: &Limits) -> Result<()
     let both = |comes: usize, goes: usize| (comes as u64).saturating_mul(Message::HELD_FACTOR).saturating_add(goes as u64);
     let (request, reply) = (def.request_bytes_max, def.reply_bytes_max);
     let needed = both(request, reply).max(both(reply, request).saturating_add(Limits::streams_cost(1)));
-    let room = limits.connection_bytes_max.saturating_sub(limits.connection_floor());
+    let room = limits.message_room();
     if needed > room {
         return refuse(format!(
             "requests of {request} bytes with replies of {reply} can never be granted: an exchange needs {needed} bytes, because what \
-             comes may take twice its size, and a connection has {room} beside its floor; split the messages, or raise \
+             comes may take twice its size, and a connection has {room} beside its windows; split the messages, or raise \
              connection_bytes_max to {}",
-            needed.saturating_add(limits.connection_floor())
+            limits.room_for(needed)
         ));
     }
     if def.per_peer_max == 0 || def.deadline == Duration::ZERO {
@@ -133,12 +133,16 @@ mod tests {
     #[test]
     fn a_definition_needs_room_for_both_messages_at_once() {
         let mut limits = Limits::default();
-        let needed = 3 * MESSAGE as u64 + Limits::streams_cost(1);
-        limits.connection_bytes_max = limits.connection_floor() + needed;
-        assert_eq!(check_request(&BOTH, &limits), Ok(()));
-        limits.connection_bytes_max -= 1;
-        let error = check_request(&BOTH, &limits).expect_err("one byte short").to_string();
-        assert!(error.contains(&(limits.connection_bytes_max + 1).to_string()), "the advice is exact: {error}");
+        for inbox in [0, limits.inbox_bytes_max, 64 << 20] {
+            limits.inbox_bytes_max = inbox;
+            limits.connection_bytes_max = 1 << 20;
+            let error = check_request(&BOTH, &limits).expect_err("too little").to_string();
+            let advice = error.rsplit(' ').next().and_then(|word| word.parse().ok()).expect("a number at the end");
+            limits.connection_bytes_max = advice;
+            assert_eq!(check_request(&BOTH, &limits), Ok(()), "the advice does it");
+            limits.connection_bytes_max -= 2;
+            assert!(check_request(&BOTH, &limits).is_err(), "and hardly less does");
+        }
     }
 }
 
