@@ -90,6 +90,8 @@ counters! {
         windows_grown,
         /// Deadlines of streams and connections that were reached.
         timeouts,
+        /// Streams of peers given up because they waited and filled the connection's window, and no memory was left to widen it.
+        jams,
         /// Streams that ended because the peer broke a protocol.
         breaches,
         /// Pings answered by peers.

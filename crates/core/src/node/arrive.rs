@@ -270,7 +270,7 @@ impl Node {
         Ok(id)
     }
 
-    /// A connection's own deadline: its handshake took too long.
+    /// A connection's own deadline: its handshake took too long, or it is to be looked at for a jam.
     pub(super) fn conn_deadline(&mut self, now: Instant, slot: usize) {
         let waited = self.config.limits.handshake_deadline;
         let Some(conn) = self.conn_mut(slot) else {
@@ -281,6 +281,8 @@ impl Node {
             let closed = Closed::Here("the handshake took too long");
             self.end_conn(now, slot, closed, DialError::NoAnswer { waited });
             self.close_transport(now, slot, 0, "handshake too slow");
+        } else {
+            self.undo_jam(now, slot);
         }
     }
 

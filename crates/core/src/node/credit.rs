@@ -42,6 +42,12 @@ impl Credit {
         Some(Credit { grant, ceiling: limits.credit_ceiling(), receive_window, send_window, streams, mark })
     }
 
+    /// Doubles the receive window, past its usual bound, if that much is granted. Returns the new one.
+    pub(super) fn widen(&mut self) -> Option<u64> {
+        let wider = self.receive_window.saturating_mul(2).min(u64::from(u32::MAX));
+        self.grow(wider, self.send_window, self.streams).then_some(wider)
+    }
+
     fn grow(&mut self, receive_window: u64, send_window: u64, streams: u32) -> bool {
         let cost = cost(receive_window, send_window, streams);
         if cost > self.ceiling || !self.grant.resize(cost) {

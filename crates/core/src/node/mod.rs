@@ -8,6 +8,7 @@
 //! * `commands`: what the application may ask for
 //! * `raw`: what it may do with raw streams
 //! * `credit`: windows and stream credit, granted in steps
+//! * `jam`: streams that wait must not keep those that could go on from their bytes
 //! * `identity`: identify
 //! * `audit`: what is held, against what may be
 
@@ -17,6 +18,7 @@ mod commands;
 mod credit;
 mod depart;
 mod identity;
+mod jam;
 mod raw;
 mod serve;
 mod state;

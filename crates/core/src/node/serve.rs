@@ -43,6 +43,7 @@ impl Node {
             return (cost, false);
         }
         self.rearm(slot);
+        self.watch_for_jam(now, slot);
         self.out.activate(slot);
         let more = self.conn(slot).is_some_and(|conn| {
             !conn.inbox.is_empty() || conn.timer_due.is_some() || !conn.ready.is_empty()

@@ -217,6 +217,8 @@ pub(super) struct ConnState {
     pub(super) armed: Armed,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
+    /// `bytes_in` when it was last looked at whether streams that wait have jammed it.
+    pub(super) jam_mark: u64,
     pub(super) identity: Option<Arc<Identity>>,
     pub(super) since: Instant,
     /// Why this side closed it.
@@ -262,6 +264,7 @@ impl ConnState {
             armed: Armed::default(),
             bytes_in: 0,
             bytes_out: 0,
+            jam_mark: 0,
             identity: None,
             since: start.now,
             reason: None,

@@ -1,0 +1,81 @@
+//! Jams: streams that wait (for their turn within `per_peer_max`, or for memory) keep what has come for them in the transport, and
+//! that counts against the connection's receive window. When they fill it, those that could go on get no more bytes.
+//!
+//! QUIC has one window a connection and, in the QUIC crate, one fixed size for all streams, so this cannot be kept from happening.
+//! It is seen (nothing moved for an interval although somebody waits for bytes) and undone: the window is widened while there is memory, past its usual
+//! bound; and when there is none, the newest waiting stream is given up, and with it its part of the window. A peer within its declared windows
+//! does not come here unless the node's memory is used up.
+
+use std::time::{Duration, Instant};
+
+use super::Node;
+use super::state::{ConnState, Phase, Role, Stream};
+use crate::proto::pace::deadline;
+use crate::proto::request::CODE_SLOW;
+use crate::stream::StreamPort as _;
+use crate::wake::{Key, Why};
+
+/// How long nothing may move before it is a jam. Well below the interval in which a message has to make progress.
+const INTERVAL: Duration = Duration::from_millis(250);
+
+/// Whether the stream keeps its bytes in the transport for a reason of ours.
+fn is_parked(stream: &Stream) -> bool {
+    stream.number.is_some() && (matches!(stream.role, Role::Queued) || stream.waits.memory)
+}
+
+/// Whether the stream would go on if the peer's bytes came.
+fn is_starving(stream: &Stream) -> bool {
+    let waits = stream.waits;
+    stream.number.is_some() && waits.peer && !waits.memory && !waits.app && !waits.open_ended && !matches!(stream.role, Role::Queued)
+}
+
+impl Node {
+    /// Has a connection looked at again when streams of it are parked.
+    pub(super) fn watch_for_jam(&mut self, now: Instant, slot: usize) {
+        let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_deref_mut) else {
+            return;
+        };
+        let open = matches!(conn.phase, Phase::Open(_));
+        let may_park = conn.starved || conn.waiting.values().any(|queue| !queue.is_empty());
+        if open && may_park && conn.armed.at().is_none() {
+            conn.jam_mark = conn.bytes_in;
+            let at = deadline(now, INTERVAL);
+            self.wakes.set(&mut conn.armed, Key::Conn(slot), Some((at, Why::Housekeeping)));
+        }
+    }
+
+    /// The interval is over: undoes a jam if there is one.
+    pub(super) fn undo_jam(&mut self, now: Instant, slot: usize) {
+        let Some(conn) = self.conn_mut(slot).filter(|conn| matches!(conn.phase, Phase::Open(_))) else {
+            return;
+        };
+        let stuck = conn.jam_mark == conn.bytes_in && conn.streams.iter().any(|(_, stream)| is_starving(stream));
+        if stuck && let Some(newest) = newest_parked(conn) {
+            match conn.credit.widen() {
+                Some(window) => conn.quic.set_receive_window(window),
+                None => self.give_up(slot, newest),
+            }
+            self.out.activate(slot);
+        }
+        self.watch_for_jam(now, slot);
+    }
+
+    fn give_up(&mut self, slot: usize, index: usize) {
+        if let Some(conn) = self.conn_mut(slot)
+            && let Some(number) = conn.streams.get(index).and_then(|stream| stream.number)
+        {
+            let mut port = conn.quic.port(number);
+            port.reset(CODE_SLOW);
+            port.stop(CODE_SLOW);
+        }
+        self.counters.totals.jams = self.counters.totals.jams.saturating_add(1);
+        self.remove_stream(slot, index);
+        self.activate(slot);
+    }
+}
+
+/// The parked stream that the peer has opened last.
+fn newest_parked(conn: &ConnState) -> Option<usize> {
+    let parked = conn.streams.iter().filter(|(_, stream)| is_parked(stream));
+    parked.max_by_key(|(_, stream)| stream.number).map(|(index, _)| index)
+}
