@@ -93,12 +93,7 @@ pub struct Failure {
 impl Failure {
     /// A failure in its three parts.
     pub fn new(code: Code, what: impl Into<String>, why: impl Into<String>, next: impl Into<String>) -> Failure {
-        Failure {
-            code,
-            what: what.into(),
-            why: why.into(),
-            next: next.into(),
-        }
+        Failure { code, what: what.into(), why: why.into(), next: next.into() }
     }
 
     /// A fault of strait itself.
@@ -134,12 +129,7 @@ impl Failure {
                 "this file system cannot hold that name or path",
                 "use a target folder with a shorter path or another file system",
             ),
-            _ => Failure::new(
-                Code::Disk,
-                what,
-                "the disk or file system reported an error",
-                "check the disk, then run it again",
-            ),
+            _ => Failure::new(Code::Disk, what, "the disk or file system reported an error", "check the disk, then run it again"),
         }
     }
 }

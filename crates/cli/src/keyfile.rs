@@ -24,7 +24,9 @@ pub fn fresh() -> Result<Keypair, Failure> {
         Ok(()) => Keypair::ed25519_from_bytes(secret).map_err(|error| error.to_string()), // wipes `secret`
         Err(error) => Err(error.to_string()),
     };
-    made.map_err(|error| bad(format!("could not make an identity: {error}"), "the system gives no random numbers", "restart the system"))
+    made.map_err(|error| {
+        bad(format!("could not make an identity: {error}"), "the system gives no random numbers", "restart the system")
+    })
 }
 
 /// The identity that the command line asks for.
@@ -62,7 +64,11 @@ pub fn load_or_make(path: &Path) -> Result<Keypair, Failure> {
 
 fn unusable(path: &Path, error: &io::Error) -> Failure {
     let why = "the file or its folder may not be used by you";
-    bad(format!("could not use the key file {}: {error}", path.display()), why, "name another file with --key, or use --ephemeral")
+    bad(
+        format!("could not use the key file {}: {error}", path.display()),
+        why,
+        "name another file with --key, or use --ephemeral",
+    )
 }
 
 fn read(path: &Path) -> io::Result<String> {
@@ -91,10 +97,9 @@ fn make(path: &Path) -> Result<Keypair, Failure> {
     });
     match kept {
         Ok(()) => Ok(keypair),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => read(path)
-            .ok()
-            .and_then(|text| decode(&text))
-            .ok_or_else(|| unusable(path, &error)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            read(path).ok().and_then(|text| decode(&text)).ok_or_else(|| unusable(path, &error))
+        }
         Err(error) => Err(unusable(path, &error)),
     }
 }

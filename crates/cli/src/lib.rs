@@ -37,7 +37,9 @@ pub fn main() -> ExitCode {
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: could not start: {error}\n  why:  the system has no threads or descriptors left\n  next: end other programs");
+            eprintln!(
+                "error: could not start: {error}\n  why:  the system has no threads or descriptors left\n  next: end other programs"
+            );
             return ExitCode::from(exit::Code::Other as u8);
         }
     };

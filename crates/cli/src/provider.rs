@@ -78,7 +78,9 @@ impl Provider {
         let (status, path, words) = match problem {
             Problem::Changed(path) => (Status::SourceChanged, path, "changed after the ticket was made".to_owned()),
             Problem::Unreadable(path, error) => (Status::SourceUnreadable, path, format!("cannot be read: {error}")),
-            Problem::Lists(error) => (Status::SourceUnreadable, PathBuf::from("the list of files"), format!("cannot be read: {error}")),
+            Problem::Lists(error) => {
+                (Status::SourceUnreadable, PathBuf::from("the list of files"), format!("cannot be read: {error}"))
+            }
         };
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         let reply = decline(status, &name);
@@ -86,7 +88,10 @@ impl Provider {
             && told.len() < TOLD_MAX
             && told.insert(path.clone())
         {
-            (self.say)(format!("{} {words}; it is no longer sent. Stop this and run send again for a new ticket.", path.display()));
+            (self.say)(format!(
+                "{} {words}; it is no longer sent. Stop this and run send again for a new ticket.",
+                path.display()
+            ));
         }
         reply
     }

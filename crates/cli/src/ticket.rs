@@ -94,7 +94,8 @@ impl Ticket {
         let mut out = vec![VERSION, peer.len() as u8]; // peer ids have at most 64 bytes by their own definition
         out.extend_from_slice(&peer);
         out.extend_from_slice(self.root.as_bytes());
-        let addrs: Vec<Vec<u8>> = self.addrs.iter().map(Multiaddr::to_vec).filter(|a| a.len() <= ADDR_BYTES_MAX).take(ADDRS_MAX).collect();
+        let addrs: Vec<Vec<u8>> =
+            self.addrs.iter().map(Multiaddr::to_vec).filter(|a| a.len() <= ADDR_BYTES_MAX).take(ADDRS_MAX).collect();
         out.push(addrs.len() as u8);
         for addr in addrs {
             out.extend_from_slice(&(addr.len() as u16).to_be_bytes());
@@ -172,11 +173,7 @@ fn decode_body(mut rest: &[u8]) -> Result<Ticket, TicketError> {
     if !rest.is_empty() {
         return Err(TicketError::Limit("bytes are left over"));
     }
-    Ok(Ticket {
-        peer,
-        addrs,
-        root: Hash::from_bytes(root),
-    })
+    Ok(Ticket { peer, addrs, root: Hash::from_bytes(root) })
 }
 
 #[cfg(test)]

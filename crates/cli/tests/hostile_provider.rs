@@ -20,7 +20,9 @@ async fn node(root: Hash, answer: impl Fn(Ask) -> Vec<u8> + Send + Sync + 'stati
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let node = net::Nodes::default().start(strait_cli::keyfile::fresh().unwrap(), Some(listen)).await.unwrap();
     let answer = Arc::new(answer);
-    for (protocol, request) in [(Protocol::Manifest, &net::MANIFEST), (Protocol::Chunk, &net::CHUNK), (Protocol::Done, &net::DONE)] {
+    for (protocol, request) in
+        [(Protocol::Manifest, &net::MANIFEST), (Protocol::Chunk, &net::CHUNK), (Protocol::Done, &net::DONE)]
+    {
         let answer = answer.clone();
         let handler = async move |incoming: Incoming| {
             let (_, ask) = Ask::decode(protocol, &incoming.body.into_bytes()).expect("get sends what can be read");
@@ -83,7 +85,10 @@ async fn names_that_lead_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_that_do_not_keep_to_the_protocol() {
     let to = tempfile::tempdir().unwrap();
-    let silent = net::Nodes::default().start(strait_cli::keyfile::fresh().unwrap(), Some(SocketAddr::from(([127, 0, 0, 1], 0)))).await.unwrap();
+    let silent = net::Nodes::default()
+        .start(strait_cli::keyfile::fresh().unwrap(), Some(SocketAddr::from(([127, 0, 0, 1], 0))))
+        .await
+        .unwrap();
     let ticket = Ticket { peer: silent.peer_id(), addrs: silent.listen_addrs(), root: blake3::hash(b"") }.to_string();
     let output = get_from(ticket, to.path().to_owned()).await;
     assert_code(&output, 13);
@@ -93,4 +98,31 @@ async fn nodes_that_do_not_keep_to_the_protocol() {
     assert!(contents(to.path()).is_empty());
     silent.close().await;
     rude.close().await;
+}
+
+/// TR-44: a provider that leaves in the middle is given up after a few attempts, all chunks together, not one after the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_leaves() {
+    let from = tempfile::tempdir().unwrap();
+    write(&from.path().join("file"), &pattern(8 << 20, 1));
+    let source = Arc::new(source(&[from.path().join("file")]));
+    let (reached, mut at) = tokio::sync::watch::channel(false);
+    let served = source.clone();
+    let answer = move |ask| {
+        if ask == (Ask::Chunk { index: 20 }) {
+            reached.send_replace(true);
+        }
+        served.answer(&ask).unwrap()
+    };
+    let (node, ticket) = node(source.root(), answer).await;
+    let to = tempfile::tempdir().unwrap();
+    let output = tokio::spawn(get_from(ticket, to.path().to_owned()));
+    at.wait_for(|reached| *reached).await.unwrap();
+    drop(node); // closes at once
+    let output = output.await.unwrap();
+    assert_code(&output, 15);
+    assert_explained(&output);
+    let (_, said) = code_of(&output);
+    assert_eq!(said.matches("trying again").count(), 1, "{said}");
+    assert!(contents(to.path()).is_empty());
 }

@@ -36,7 +36,9 @@ async fn a_receiver_in_the_middle_leaves_nothing() {
     let node = net::Nodes::default().start(strait_cli::keyfile::fresh().unwrap(), Some(listen)).await.unwrap();
     let (reached, mut at_the_end) = tokio::sync::watch::channel(false);
     let reached = Arc::new(reached);
-    for (protocol, request) in [(Protocol::Manifest, &net::MANIFEST), (Protocol::Chunk, &net::CHUNK), (Protocol::Done, &net::DONE)] {
+    for (protocol, request) in
+        [(Protocol::Manifest, &net::MANIFEST), (Protocol::Chunk, &net::CHUNK), (Protocol::Done, &net::DONE)]
+    {
         let (source, reached) = (source.clone(), reached.clone());
         let handler = async move |incoming: Incoming| {
             let (_, ask) = Ask::decode(protocol, &incoming.body.into_bytes()).expect("get sends what can be read");

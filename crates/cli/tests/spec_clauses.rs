@@ -52,7 +52,8 @@ fn read_rust(folder: &Path, in_tests: bool, code: &mut String, tests: &mut Strin
             read_rust(&path, in_tests || path.ends_with("tests"), code, tests);
         } else if path.extension().is_some_and(|ext| ext == "rs") && !path.ends_with("spec_clauses.rs") {
             let text = fs::read_to_string(&path).unwrap();
-            let (before, after) = if in_tests { ("", &text[..]) } else { text.split_once("#[cfg(test)]\nmod tests").unwrap_or((&text, "")) };
+            let (before, after) =
+                if in_tests { ("", &text[..]) } else { text.split_once("#[cfg(test)]\nmod tests").unwrap_or((&text, "")) };
             code.push_str(before);
             tests.push_str(after);
         }

@@ -94,11 +94,11 @@ async fn other_content_in_the_target_is_refused() {
     let provider = provider(&[from.path().join("top")]);
     type Prepare = fn(&std::path::Path);
     let cases: [Prepare; 5] = [
-        |top| write(&top.join("a"), b"bbbb"),                     // same size
-        |top| write(&top.join("a"), b"longer"),                   // another size
-        |top| write(&top.join("b"), b"a file, not a folder"),     // another kind
-        |top| fs::create_dir_all(top.join("z")).unwrap(),         // another kind
-        |top| write(&top.join("b/c"), &pattern(600_000, 2)),      // same size, several chunks
+        |top| write(&top.join("a"), b"bbbb"),                 // same size
+        |top| write(&top.join("a"), b"longer"),               // another size
+        |top| write(&top.join("b"), b"a file, not a folder"), // another kind
+        |top| fs::create_dir_all(top.join("z")).unwrap(),     // another kind
+        |top| write(&top.join("b/c"), &pattern(600_000, 2)),  // same size, several chunks
     ];
     for (number, prepare) in cases.iter().enumerate() {
         let to = tempfile::tempdir().unwrap();
@@ -126,7 +126,8 @@ async fn lost_replies_are_asked_for_again_and_given_up_in_the_end() {
     assert_same(from.path(), to.path());
 
     let to = tempfile::tempdir().unwrap();
-    let meddle = |ask, reply| if matches!(ask, Ask::Chunk { index: 5 }) { Err(FetchError::Again("silence".into())) } else { Ok(reply) };
+    let meddle =
+        |ask, reply| if matches!(ask, Ask::Chunk { index: 5 }) { Err(FetchError::Again("silence".into())) } else { Ok(reply) };
     let failure = get_near(&provider, to.path(), meddle).await.unwrap_err();
     assert_eq!(failure.code, Code::Lost);
     assert!(failure.what.contains("silence"), "{failure}");

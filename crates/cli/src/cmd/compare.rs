@@ -36,7 +36,8 @@ pub(super) fn compare(roots: &Roots, dir: &Path) -> Result<u64, Failure> {
             Kind::Folder => there.is_dir(),
             Kind::File | Kind::Executable => {
                 bytes += item.meta.len();
-                same_file(item.path, &there).map_err(|error| Failure::disk(format_args!("compare {}", item.path.display()), &error))?
+                same_file(item.path, &there)
+                    .map_err(|error| Failure::disk(format_args!("compare {}", item.path.display()), &error))?
             }
         };
         if same { Ok(()) } else { Err(differs(item.path, "differs")) }

@@ -58,12 +58,12 @@ pub(super) async fn run(args: Demo, nodes: &Nodes) -> Result<(), Failure> {
 }
 
 /// The receiver's side: it knows nothing but the ticket.
-async fn receive(nodes: &Nodes, ticket: &str, target: PathBuf, progress: &Progress) -> Result<(Outcome, f64), Failure> {
+async fn receive(nodes: &Nodes, ticket: &str, target: PathBuf, progress: &Arc<Progress>) -> Result<(Outcome, f64), Failure> {
     let ticket: Ticket = ticket.parse()?;
     let node = nodes.start(keyfile::fresh()?, Some(SocketAddr::from(([127, 0, 0, 1], 0)))).await?;
     progress.say(&format!("receiver  {}", node.peer_id()));
     let began = Instant::now();
-    let far = net::Far::connect(node.clone(), ticket.peer, ticket.addrs, ticket.root).await?;
+    let far = net::Far::connect(node.clone(), ticket.clone(), progress.clone()).await?;
     let outcome = fetch::get(Arc::new(far), ticket.root, &target, progress).await;
     progress.clear();
     let seconds = began.elapsed().as_secs_f64();

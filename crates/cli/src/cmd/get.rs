@@ -21,10 +21,10 @@ pub(super) async fn run(args: Get, nodes: &Nodes) -> Result<(), Failure> {
         Some(path) => keyfile::load_or_make(path)?,
         None => keyfile::fresh()?,
     };
-    let progress = Progress::new(args.quiet);
+    let progress = Arc::new(Progress::new(args.quiet));
     let began = Instant::now();
     let node = nodes.start(keypair, None).await?;
-    let far = net::Far::connect(node.clone(), ticket.peer, ticket.addrs, ticket.root).await?;
+    let far = net::Far::connect(node.clone(), ticket.clone(), progress.clone()).await?;
     progress.say(&format!("connected to {}", ticket.peer));
     let result = fetch::get(Arc::new(far), ticket.root, &args.output, &progress).await;
     progress.clear();

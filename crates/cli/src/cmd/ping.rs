@@ -63,7 +63,8 @@ fn target(text: &str) -> Result<(PeerId, Vec<Multiaddr>), Failure> {
     if text.len() > TEXT_MAX {
         return Err(bad("this address is too long".to_owned()));
     }
-    let (place, identity) = text.rsplit_once("/p2p/").ok_or_else(|| bad("this address does not end with /p2p/ and an identity".to_owned()))?;
+    let (place, identity) =
+        text.rsplit_once("/p2p/").ok_or_else(|| bad("this address does not end with /p2p/ and an identity".to_owned()))?;
     let peer = identity.parse().map_err(|error| bad(format!("the identity in this address cannot be read: {error}")))?;
     let addr = place.parse().map_err(|error| bad(format!("this address cannot be read: {error}")))?;
     Ok((peer, vec![addr]))

@@ -25,7 +25,10 @@ pub(super) fn make(dir: &Path) -> io::Result<PathBuf> {
         fs::set_permissions(top.join("run me.sh"), fs::Permissions::from_mode(0o755))?;
     }
     for number in 0..SMALL {
-        fs::write(top.join(format!("many small files/{number:03}.txt")), format!("file number {number}\n").repeat(number as usize % 50))?;
+        fs::write(
+            top.join(format!("many small files/{number:03}.txt")),
+            format!("file number {number}\n").repeat(number as usize % 50),
+        )?;
     }
     big(&top.join("big file"))?;
     Ok(top)

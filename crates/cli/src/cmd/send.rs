@@ -35,7 +35,8 @@ pub(super) async fn run(args: Send, nodes: &Nodes) -> Result<(), Failure> {
         let now = *copies.borrow_and_update();
         if now > seen {
             seen = now;
-            progress.say(&format!("{} taken so far", if now == 1 { "1 full copy".to_owned() } else { format!("{now} full copies") }));
+            progress
+                .say(&format!("{} taken so far", if now == 1 { "1 full copy".to_owned() } else { format!("{now} full copies") }));
         }
         if args.once && now > 0 {
             serving.node.close().await;
@@ -61,7 +62,9 @@ pub(super) async fn read(paths: Vec<PathBuf>, progress: &Arc<Progress>) -> Resul
         shown.clear();
         Ok::<_, Failure>(source)
     };
-    let source = tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(Failure::bug(format!("hashing broke off: {error}"))))?;
+    let source = tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(Failure::bug(format!("hashing broke off: {error}"))))?;
     progress.say(&format!(
         "{} and {}, {}",
         count(source.files(), "file"),

@@ -11,8 +11,7 @@ use crate::tree::Which;
 use crate::wire::{Ask, Declined, Status, open_reply};
 
 /// Waits before the second, third, ... try of a request that got no reply.
-const RETRY_AFTER: [Duration; 4] =
-    [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(6)];
+const RETRY_AFTER: [Duration; 3] = [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3)];
 
 /// Somebody who can be asked for the parts of one transfer.
 ///

@@ -180,7 +180,7 @@ mod tests {
         let fetch = Arc::new(Quick { content: content.clone(), tree, asked });
 
         let gate = temp.gate();
-        let (stuck, let_go) = std::sync::mpsc::channel::<()>();
+        let (stuck, let_go) = std::sync::mpsc::sync_channel::<()>(1);
         let (held, is_held) = tokio::sync::oneshot::channel();
         let holder = std::thread::spawn(move || {
             let _stuck = gate.hold();

@@ -148,7 +148,13 @@ impl Intake {
 
 /// Fetches the entries page by page, verifies each (TR-24), checks each entry against the rules and the target, and makes the
 /// temporary places.
-async fn entries<F: Fetch>(fetch: &Arc<F>, header: &Header, dir: &Path, temp: &Temp, progress: &Progress) -> Result<Site, Failure> {
+async fn entries<F: Fetch>(
+    fetch: &Arc<F>,
+    header: &Header,
+    dir: &Path,
+    temp: &Temp,
+    progress: &Progress,
+) -> Result<Site, Failure> {
     let pages = header.entry_pages();
     let mut cursor = HashCursor::new(pages, header.entries_root);
     let mut intake = Intake {

@@ -113,16 +113,7 @@ pub struct Walker {
 impl Walker {
     /// A walker at the first entry of content that has `content_max` bytes.
     pub fn new(rules: Rules, content_max: u64) -> Walker {
-        Walker {
-            rules,
-            path: Vec::new(),
-            path_bytes: 0,
-            last_is_folder: true,
-            content: 0,
-            content_max,
-            entries: 0,
-            files: 0,
-        }
+        Walker { rules, path: Vec::new(), path_bytes: 0, last_is_folder: true, content: 0, content_max, entries: 0, files: 0 }
     }
 
     /// The path of the last entry, component by component.
@@ -179,10 +170,8 @@ impl Walker {
             used += 8;
         }
         let depth = usize::from(depth);
-        let name = check_name(name, depth == 0, self.rules).map_err(|why| EntryError::Name {
-            shown: super::shown(&String::from_utf8_lossy(name)).to_string(),
-            why,
-        })?;
+        let name = check_name(name, depth == 0, self.rules)
+            .map_err(|why| EntryError::Name { shown: super::shown(&String::from_utf8_lossy(name)).to_string(), why })?;
         self.descend(depth, name)?;
         let start = self.content;
         self.content = start.checked_add(size).filter(|end| *end <= self.content_max).ok_or(EntryError::Sum)?;

@@ -122,13 +122,7 @@ impl Listing {
     fn reader_from(&self, content: u64) -> Reader<'_> {
         let after = self.marks.partition_point(|mark| mark.walker.content() <= content);
         let mark = self.marks.get(after.saturating_sub(1)).unwrap_or(&self.marks[0]);
-        Reader {
-            spill: &self.bytes,
-            walker: mark.walker.clone(),
-            offset: mark.offset,
-            buf: Vec::new(),
-            at: 0,
-        }
+        Reader { spill: &self.bytes, walker: mark.walker.clone(), offset: mark.offset, buf: Vec::new(), at: 0 }
     }
 
     /// Calls `visit` for each file that has bytes in `start..end` of the content, in order, with the part of the file that is
@@ -185,7 +179,8 @@ impl Reader<'_> {
     #[allow(clippy::should_implement_trait)] // the path is lent from here, so this is no iterator
     pub fn next(&mut self) -> io::Result<Option<Entry>> {
         loop {
-            let step = self.walker.step(&self.buf[self.at..]).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            let step =
+                self.walker.step(&self.buf[self.at..]).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
             match step {
                 Step::Entry(entry, used) => {
                     self.at += used;

@@ -5,8 +5,8 @@ mod addrs;
 pub use addrs::for_ticket;
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,7 +15,9 @@ use strait_core::{Keypair, Multiaddr, PeerId};
 
 use crate::exit::{Code, Failure};
 use crate::fetch::{Fetch, FetchError};
+use crate::progress::Progress;
 use crate::provider::Provider;
+use crate::ticket::Ticket;
 use crate::tree::Hash;
 use crate::wire::{self, Ask, Protocol};
 
@@ -28,8 +30,7 @@ pub const MANIFEST: Request =
 /// Content (TR-03). So many at once keep a path of 40 MB/s and 100 ms busy.
 pub const CHUNK: Request = Request::new(wire::CHUNK, wire::CHUNK_REQUEST_BYTES, wire::CHUNK_REPLY_BYTES_MAX, DEADLINE, 16);
 /// A full copy was taken (TR-04).
-pub const DONE: Request =
-    Request::new(wire::DONE, wire::DONE_REQUEST_BYTES, 1 + wire::DETAIL_BYTES_MAX, DEADLINE, 1);
+pub const DONE: Request = Request::new(wire::DONE, wire::DONE_REQUEST_BYTES, 1 + wire::DETAIL_BYTES_MAX, DEADLINE, 1);
 
 // TR-01: the node holds both sides to these limits; here they only have to be right.
 fn definition(protocol: Protocol) -> &'static Request {
@@ -92,7 +93,12 @@ pub fn serve(node: &Node, provider: &Arc<Provider>) -> Result<(), Failure> {
 pub async fn connect(node: &Node, peer: PeerId, addrs: &[Multiaddr]) -> Result<(), Failure> {
     if addrs.is_empty() {
         let why = "the ticket carries no address";
-        return Err(Failure::new(Code::Unreachable, format!("no address of {peer} is known"), why, "ask the sender for a new ticket"));
+        return Err(Failure::new(
+            Code::Unreachable,
+            format!("no address of {peer} is known"),
+            why,
+            "ask the sender for a new ticket",
+        ));
     }
     node.connect(peer, addrs).await.map_err(|error| dial_failure(&error.first_cause(), addrs))
 }
@@ -127,15 +133,54 @@ pub struct Far {
     peer: PeerId,
     addrs: Vec<Multiaddr>,
     root: Hash,
-    /// The connection was seen to be lost.
+    /// The connection was seen to be lost, and that was told.
     lost: AtomicBool,
+    /// How many attempts to connect again have ended, and how the last did.
+    attempts: tokio::sync::Mutex<(u64, Result<(), FetchError>)>,
+    ended: AtomicU64,
+    progress: Arc<Progress>,
 }
 
 impl Far {
-    /// Connects to the provider.
-    pub async fn connect(node: Node, peer: PeerId, addrs: Vec<Multiaddr>, root: Hash) -> Result<Far, Failure> {
+    /// Connects to the provider. What happens to the connection later is told to `progress`.
+    pub async fn connect(node: Node, ticket: Ticket, progress: Arc<Progress>) -> Result<Far, Failure> {
+        let Ticket { peer, addrs, root } = ticket;
         connect(&node, peer, &addrs).await?;
-        Ok(Far { node, peer, addrs, root, lost: AtomicBool::new(false) })
+        Ok(Far {
+            node,
+            peer,
+            addrs,
+            root,
+            lost: AtomicBool::new(false),
+            attempts: tokio::sync::Mutex::new((0, Ok(()))),
+            ended: AtomicU64::new(0),
+            progress,
+        })
+    }
+
+    /// Connects again. Of many requests that want it at once, one tries, and its result is that of all who waited for it: so a
+    /// provider that is gone costs one deadline, not one for each.
+    async fn connect_again(&self) -> Result<(), FetchError> {
+        let before = self.ended.load(Ordering::Relaxed);
+        let mut attempt = self.attempts.lock().await;
+        if attempt.0 > before {
+            return attempt.1.clone();
+        }
+        let again = self.node.connect(self.peer, &self.addrs).await;
+        let result = again.map_err(|error| self.failed(RequestError::Dial(error.first_cause())));
+        if result.is_ok() && self.lost.swap(false, Ordering::Relaxed) {
+            self.progress.say("connected again");
+        }
+        *attempt = (before + 1, result.clone());
+        self.ended.store(before + 1, Ordering::Relaxed);
+        result
+    }
+
+    /// Notes that the connection is gone; of all requests that find it out, one tells.
+    fn lose(&self, error: &RequestError) {
+        if !self.lost.swap(true, Ordering::Relaxed) {
+            self.progress.say(&format!("{error}; trying again"));
+        }
     }
 
     fn failed(&self, error: RequestError) -> FetchError {
@@ -145,7 +190,7 @@ impl Far {
                 last(dial_failure(&error, &self.addrs))
             }
             RequestError::Dial(_) | RequestError::NoAddress(_) | RequestError::Lost(_) => {
-                self.lost.store(true, Ordering::Relaxed);
+                self.lose(&error);
                 FetchError::Again(error.to_string())
             }
             RequestError::Unsupported(name) => last(Failure::new(
@@ -175,10 +220,8 @@ impl Far {
 
 impl Fetch for Far {
     async fn fetch(&self, ask: Ask) -> Result<Bytes, FetchError> {
-        if self.lost.swap(false, Ordering::Relaxed)
-            && let Err(error) = self.node.connect(self.peer, &self.addrs).await
-        {
-            return Err(self.failed(RequestError::Dial(error.first_cause())));
+        if !self.node.is_connected(self.peer) {
+            self.connect_again().await?;
         }
         let request = ask.encode(&self.root);
         let reply = self.node.request(self.peer, definition(ask.protocol()), request).await;

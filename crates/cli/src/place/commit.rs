@@ -28,7 +28,9 @@ pub fn commit(site: &Site) -> Result<(), Failure> {
         if look(&target)?.is_none() {
             let from = join(&site.tree, path);
             move_new(&from, &target).map_err(|error| match error.kind() {
-                io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty => taken(path, "and it came while this transfer ran"),
+                io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty => {
+                    taken(path, "and it came while this transfer ran")
+                }
                 _ => Failure::disk(format_args!("move {} into place", shown(&path.join("/"))), &error),
             })?;
             moved = Some(entry.depth);

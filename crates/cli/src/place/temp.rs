@@ -65,7 +65,12 @@ impl Temp {
         let lock = File::options().create(true).truncate(false).write(true).open(path.join(LOCK)).map_err(fail)?;
         if !try_lock(&lock).map_err(fail)? {
             let what = format!("another get of the same ticket is at work in {}", dir.display());
-            return Err(Failure::new(Code::TargetTaken, what, "it was started before", "wait for it, or choose another folder with -o"));
+            return Err(Failure::new(
+                Code::TargetTaken,
+                what,
+                "it was started before",
+                "wait for it, or choose another folder with -o",
+            ));
         }
         let tree = path.join(TREE);
         match fs::remove_dir_all(&tree) {

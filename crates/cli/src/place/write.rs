@@ -157,9 +157,9 @@ impl Site {
     fn present_file(&self, walker: &Walker, entry: &Entry) -> Result<Option<File>, Failure> {
         let path = join(&self.dir, walker.path());
         match look(&path) {
-            Ok(Some(meta)) if meta.is_file() && meta.len() == entry.size => File::open(&path)
-                .map(Some)
-                .map_err(|error| Failure::disk(format_args!("read {}", walker.shown()), &error)),
+            Ok(Some(meta)) if meta.is_file() && meta.len() == entry.size => {
+                File::open(&path).map(Some).map_err(|error| Failure::disk(format_args!("read {}", walker.shown()), &error))
+            }
             Ok(Some(_)) => Err(taken(walker.path(), "and it changed while this transfer ran")),
             Ok(None) => Ok(None),
             Err(failure) => Err(failure),

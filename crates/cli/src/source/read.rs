@@ -53,7 +53,14 @@ pub struct Source {
 }
 
 impl Source {
-    pub(super) fn new(roots: Roots, header: Header, listing: Listing, entries_tree: Tree, content_tree: Tree, stamps: Spill) -> Source {
+    pub(super) fn new(
+        roots: Roots,
+        header: Header,
+        listing: Listing,
+        entries_tree: Tree,
+        content_tree: Tree,
+        stamps: Spill,
+    ) -> Source {
         let root = header.root();
         Source { roots, header, root, listing, entries_tree, content_tree, stamps }
     }
@@ -134,7 +141,8 @@ fn ok(bytes: &[u8]) -> Vec<u8> {
 fn read_part(path: &Path, size: u64, stamped: Vec<u8>, part: Part, buf: &mut [u8]) -> Result<(), Problem> {
     let unreadable = |error: io::Error| Problem::Unreadable(path.to_owned(), error);
     let changed = || Problem::Changed(path.to_owned());
-    let file = File::open(path).map_err(|error| if error.kind() == io::ErrorKind::NotFound { changed() } else { unreadable(error) })?;
+    let file =
+        File::open(path).map_err(|error| if error.kind() == io::ErrorKind::NotFound { changed() } else { unreadable(error) })?;
     if !file.metadata().map_err(unreadable)?.is_file() {
         return Err(changed());
     }

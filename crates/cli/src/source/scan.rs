@@ -70,7 +70,12 @@ pub fn scan(roots: Roots, census: Census, told: &mut dyn FnMut(Told<'_>)) -> Res
         content_root: content_tree.root(),
     };
     let header = Header::decode(&header.encode()).map_err(|error| {
-        Failure::new(Code::BadSource, format!("this is too much for one ticket: {error}"), "a ticket holds at most 1 PiB", "send it in parts")
+        Failure::new(
+            Code::BadSource,
+            format!("this is too much for one ticket: {error}"),
+            "a ticket holds at most 1 PiB",
+            "send it in parts",
+        )
     })?;
     Ok(Source::new(roots, header, scan.listing, entries_tree, content_tree, scan.stamps))
 }
@@ -88,7 +93,12 @@ fn hash_entries(listing: &Listing) -> std::io::Result<Tree> {
 
 fn changed(path: &Path) -> Failure {
     let what = format!("{} changed while it was being read", path.display());
-    Failure::new(Code::SourceChanged, what, "another program writes to it", "wait until nothing writes there, then run send again")
+    Failure::new(
+        Code::SourceChanged,
+        what,
+        "another program writes to it",
+        "wait until nothing writes there, then run send again",
+    )
 }
 
 impl Scan<'_> {
@@ -96,7 +106,8 @@ impl Scan<'_> {
         if item.kind == Kind::Folder {
             return self.list(item, 0);
         }
-        let mut file = File::open(item.path).map_err(|error| Failure::disk(format_args!("open {}", item.path.display()), &error))?;
+        let mut file =
+            File::open(item.path).map_err(|error| Failure::disk(format_args!("open {}", item.path.display()), &error))?;
         let read = |error| Failure::disk(format_args!("read {}", item.path.display()), &error);
         let before = file.metadata().map_err(read)?;
         self.list(item, before.len())?;
