@@ -1,14 +1,18 @@
 //! The strait node of these tests, with the same services as [`crate::libp2p_node`].
 
+use std::sync::Arc;
+
 use libp2p::{Multiaddr, PeerId};
 use strait::{Framing, Incoming, Keypair, Node, Priority, Request};
+
+use tokio::sync::Semaphore;
 
 use crate::libp2p_node::Libp2pNode;
 use crate::{service, wait};
 
 /// How many requests a peer may have open at once: far fewer than the tests send, so that waiting for the window is
 /// part of what they test.
-const PER_PEER_MAX: u16 = 8;
+pub const PER_PEER_MAX: u16 = 8;
 
 /// [`service::PREFIXED`].
 pub const PREFIXED: Request =
@@ -28,16 +32,30 @@ pub const UNKNOWN: Request =
 /// # Panics
 /// When it cannot start: without it no test has a meaning.
 pub async fn start() -> Node {
+    start_gated(None).await
+}
+
+/// The same, but [`PREFIXED`] answers only with a permit of `gate`, one for each request.
+///
+/// # Panics
+/// As [`start`].
+pub async fn start_gated(gate: Option<Arc<Semaphore>>) -> Node {
     let node = Node::builder()
         .identity(Keypair::generate_ed25519())
         .listen("127.0.0.1:0".parse().expect("a literal"))
         .start()
         .await
         .expect("a strait node on loopback");
-    for protocol in [&PREFIXED, &UNTIL_END] {
-        node.serve(protocol, Priority::Normal, async move |request: Incoming| service::answer(&request.body.into_bytes()))
-            .expect("a protocol is served once");
-    }
+    let prefixed = node.serve(&PREFIXED, Priority::Normal, async move |request: Incoming| {
+        if let Some(gate) = gate {
+            gate.acquire().await.expect("nobody closes the gate").forget();
+        }
+        service::answer(&request.body.into_bytes())
+    });
+    prefixed.expect("a protocol is served once");
+    let until_end =
+        node.serve(&UNTIL_END, Priority::Normal, async move |request: Incoming| service::answer(&request.body.into_bytes()));
+    until_end.expect("a protocol is served once");
     node
 }
 

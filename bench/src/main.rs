@@ -1,0 +1,101 @@
+//! strait and its peers side by side: two processes, loopback, interleaved rounds.
+//!
+//! `cargo run --release -- --rounds 3 --cases bulk,requests --quick`; see README.md beside this crate.
+
+mod child;
+mod flood;
+mod measure;
+mod pair;
+mod peers;
+mod plan;
+mod table;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+use crate::{
+    pair::Record,
+    plan::{Case, CaseName, Sizes, Stack},
+};
+
+/// Runs strait and its peers on loopback, interleaved, and prints medians and ratios.
+#[derive(Debug, Parser)]
+#[command(name = "strait-bench", version)]
+struct Cli {
+    /// How often each stack runs each case; the stacks take turns within a round.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Which cases to run.
+    #[arg(long, value_delimiter = ',', default_value = "bulk,requests")]
+    cases: Vec<CaseName>,
+    /// Which stacks to run.
+    #[arg(long, value_delimiter = ',', default_values_t = Stack::all())]
+    stacks: Vec<Stack>,
+    /// The stack that the ratios of the table are taken against.
+    #[arg(long, default_value = "quinn")]
+    baseline: Stack,
+    /// Small sizes: 64 MiB, 20,000 requests, 3 s of flood.
+    #[arg(long)]
+    quick: bool,
+    /// Size of the bulk transfer, in MiB [default: 1024].
+    #[arg(long)]
+    mib: Option<u64>,
+    /// Requests of 64 bytes with 64 in flight [default: 200000]; a tenth of it with one in flight.
+    #[arg(long)]
+    requests: Option<u64>,
+    /// How long the honest client of the flood case is measured, in seconds [default: 10].
+    #[arg(long)]
+    flood_seconds: Option<u64>,
+    /// Print one JSON document instead of tables.
+    #[arg(long)]
+    json: bool,
+    #[command(subcommand)]
+    child: Option<Hidden>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Hidden {
+    /// One side of a pair; started by the orchestrator.
+    #[command(hide = true)]
+    Child(child::Args),
+}
+
+fn main() -> Result<()> {
+    let cli = Cli::parse();
+    if let Some(Hidden::Child(args)) = cli.child {
+        return child::run(args);
+    }
+    let sizes = Sizes::new(cli.quick, cli.mib, cli.requests, cli.flood_seconds);
+    let mut records = Vec::new();
+    let mut floods = Vec::new();
+    for round in 0..cli.rounds {
+        for case in cli.cases.iter().flat_map(|name| name.cases(&sizes)) {
+            if case == Case::Flood {
+                floods.push(flood::round(&sizes)?);
+                continue;
+            }
+            run_round(round, case, &cli.stacks, &mut records)?;
+        }
+    }
+    if cli.json {
+        let document = serde_json::json!({
+            "sizes": sizes, "baseline": cli.baseline, "runs": records, "floods": floods,
+            "summary": table::summaries(&records, cli.baseline), "notes": peers::NOTES,
+        });
+        println!("{}", serde_json::to_string_pretty(&document)?);
+    } else {
+        print!("{}", table::render(&records, &floods, cli.baseline));
+    }
+    Ok(())
+}
+
+/// One case, every stack once. The order rotates with the round, so that no stack always runs first.
+fn run_round(round: usize, case: Case, stacks: &[Stack], records: &mut Vec<Record>) -> Result<()> {
+    for index in 0..stacks.len() {
+        let stack = stacks[(index + round) % stacks.len()];
+        let record = pair::run(stack, case, round).with_context(|| format!("round {}, {stack}, {case}", round + 1))?;
+        eprintln!("round {} {case} {stack}: {}", round + 1, record.brief());
+        records.push(record);
+    }
+    Ok(())
+}

@@ -1,0 +1,155 @@
+//! The orchestrator's side: starts the two processes of a pair and takes their accounts.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::mpsc,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{
+    child::{Outcome, Role},
+    measure::{Percentiles, Side},
+    plan::{Case, Stack},
+};
+
+/// How long one answer of a child may take before the run is given up.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// One run of one case by one stack.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Record {
+    /// The stack.
+    pub(crate) stack: Stack,
+    /// The case.
+    pub(crate) case: Case,
+    /// In which round, from 0.
+    pub(crate) round: usize,
+    /// Seconds of the measured part.
+    pub(crate) wall: f64,
+    /// Cost to the client.
+    pub(crate) client: Side,
+    /// Cost to the server.
+    pub(crate) server: Side,
+    /// Times of single requests; zeros in the bulk case.
+    pub(crate) times: Percentiles,
+}
+
+impl Record {
+    /// Units per second: MB in the bulk case, requests otherwise.
+    pub(crate) fn rate(&self) -> f64 {
+        match self.case {
+            Case::Bulk { bytes } => bytes as f64 / 1e6 / self.wall,
+            Case::Requests { count, .. } => count as f64 / self.wall,
+            Case::Flood => 0.0,
+        }
+    }
+
+    /// `cpu_seconds` by unit of work: by GiB in the bulk case, microseconds by request otherwise.
+    pub(crate) fn per_unit(&self, cpu_seconds: f64) -> f64 {
+        match self.case {
+            Case::Bulk { bytes } => cpu_seconds / (bytes as f64 / f64::from(1u32 << 30)),
+            Case::Requests { count, .. } => cpu_seconds * 1e6 / count as f64,
+            Case::Flood => 0.0,
+        }
+    }
+
+    /// CPU of both sides by unit of work.
+    pub(crate) fn cpu_both(&self) -> f64 {
+        self.per_unit(self.client.cpu.total() + self.server.cpu.total())
+    }
+
+    /// One line for the progress report.
+    pub(crate) fn brief(&self) -> String {
+        format!("{:.2} s, {:.0}/s, CPU {:.2} + {:.2} s", self.wall, self.rate(), self.client.cpu.total(), self.server.cpu.total())
+    }
+}
+
+/// Runs `case` once with `stack` at both ends.
+pub(crate) fn run(stack: Stack, case: Case, round: usize) -> Result<Record> {
+    let mut server = Process::start(Role::Server, stack, case, &[])?;
+    let address: String = server.answer("ready")?;
+    let mut client = Process::start(Role::Client, stack, case, &["--address", &address])?;
+    let _: String = client.answer("ready")?;
+    server.order("mark")?;
+    server.answer::<()>("marked")?;
+    client.order("go")?;
+    let outcome: Outcome = client.answer("report")?;
+    server.order("report")?;
+    let side: Side = server.answer("report")?;
+    client.order("exit")?;
+    server.order("exit")?;
+    Ok(Record { stack, case, round, wall: outcome.wall, client: outcome.side, server: side, times: outcome.times })
+}
+
+/// A child process; it is killed when this is dropped.
+pub(crate) struct Process {
+    role: Role,
+    child: Child,
+    stdin: ChildStdin,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Process {
+    /// Starts this same binary in `role`.
+    pub(crate) fn start(role: Role, stack: Stack, case: Case, more: &[&str]) -> Result<Process> {
+        let name = |value: &dyn Fn() -> Option<clap::builder::PossibleValue>| {
+            value().map_or_else(String::new, |value| value.get_name().to_owned())
+        };
+        let mut child = Command::new(std::env::current_exe()?)
+            .arg("child")
+            .args(["--role", &name(&|| role.to_possible_value())])
+            .args(["--stack", &name(&|| stack.to_possible_value())])
+            .args(["--case", &serde_json::to_string(&case)?])
+            .args(more)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("starting the {role:?}"))?;
+        let stdin = child.stdin.take().context("no stdin")?;
+        let stdout = child.stdout.take().context("no stdout")?;
+        let (sender, lines) = mpsc::sync_channel(16);
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Process { role, child, stdin, lines })
+    }
+
+    /// Gives an order.
+    pub(crate) fn order(&mut self, order: &str) -> Result<()> {
+        writeln!(self.stdin, "{order}")
+            .and_then(|()| self.stdin.flush())
+            .with_context(|| format!("the {:?} ended early (its own error is above)", self.role))
+    }
+
+    /// The next answer, which must have this tag.
+    pub(crate) fn answer<T: DeserializeOwned>(&mut self, tag: &str) -> Result<T> {
+        let line = match self.lines.recv_timeout(PATIENCE) {
+            Ok(line) => line,
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                bail!("the {:?} ended before it said {tag:?}", self.role)
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                bail!("the {:?} did not say {tag:?} within {PATIENCE:?}", self.role)
+            }
+        };
+        let json = line.strip_prefix(tag).with_context(|| format!("the {:?} said {line:?} instead of {tag:?}", self.role))?;
+        Ok(serde_json::from_str(json.trim_start())?)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Usually it has exited by itself already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

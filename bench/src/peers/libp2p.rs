@@ -1,0 +1,226 @@
+//! rust-libp2p 0.57 over QUIC with its defaults: 10 MB stream window, 15 MB connection window, 256 streams,
+//! handshake and certificates on both sides. No identify and no ping: nothing but what is measured.
+//!
+//! Bulk runs on a raw stream of libp2p-stream (AsyncWrite and AsyncRead), which is the thinnest way that
+//! rust-libp2p offers. Requests run through `request_response` in the swarm's own loop, without a channel or a
+//! task in between; that is the cheapest way an application can use it.
+
+use std::{collections::HashMap, io, time::Duration, time::Instant};
+
+use ::libp2p::{
+    Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder,
+    multiaddr::Protocol,
+    request_response::{self, ProtocolSupport},
+    swarm::{NetworkBehaviour, SwarmEvent},
+};
+use anyhow::{Context, Result, bail, ensure};
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
+use tokio::task::JoinHandle;
+
+use super::{Client, REPLY, REQUEST, check_count, chunk, writes};
+use crate::{
+    measure::Latencies,
+    plan::{CHUNK_BYTES, Case, MESSAGE_BYTES},
+};
+
+const BULK: StreamProtocol = StreamProtocol::new("/strait-bench/bulk/1");
+const MESSAGES: StreamProtocol = StreamProtocol::new("/strait-bench/request/1");
+
+#[derive(NetworkBehaviour)]
+struct Behaviour {
+    streams: libp2p_stream::Behaviour,
+    messages: request_response::Behaviour<Fixed>,
+}
+
+/// One length byte (the varint of 64) and 64 bytes.
+#[derive(Debug, Clone, Copy)]
+struct Fixed;
+
+type Message = [u8; MESSAGE_BYTES];
+
+async fn read<T: AsyncRead + Unpin + Send>(io: &mut T) -> io::Result<Message> {
+    let mut framed = [0; MESSAGE_BYTES + 1];
+    io.read_exact(&mut framed).await?;
+    let mut message = [0; MESSAGE_BYTES];
+    message.copy_from_slice(&framed[1..]);
+    Ok(message)
+}
+
+async fn write<T: AsyncWrite + Unpin + Send>(io: &mut T, message: Message) -> io::Result<()> {
+    let mut framed = [MESSAGE_BYTES as u8; MESSAGE_BYTES + 1];
+    framed[1..].copy_from_slice(&message);
+    io.write_all(&framed).await
+}
+
+impl request_response::Codec for Fixed {
+    type Protocol = StreamProtocol;
+    type Request = Message;
+    type Response = Message;
+
+    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Message>
+    where
+        T: AsyncRead + Unpin + Send,
+    {
+        read(io).await
+    }
+
+    async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Message>
+    where
+        T: AsyncRead + Unpin + Send,
+    {
+        read(io).await
+    }
+
+    async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, message: Message) -> io::Result<()>
+    where
+        T: AsyncWrite + Unpin + Send,
+    {
+        write(io, message).await
+    }
+
+    async fn write_response<T>(&mut self, _: &StreamProtocol, io: &mut T, message: Message) -> io::Result<()>
+    where
+        T: AsyncWrite + Unpin + Send,
+    {
+        write(io, message).await
+    }
+}
+
+fn swarm() -> Result<Swarm<Behaviour>> {
+    Ok(SwarmBuilder::with_new_identity()
+        .with_tokio()
+        .with_quic()
+        .with_behaviour(|_| Behaviour {
+            streams: libp2p_stream::Behaviour::new(),
+            messages: request_response::Behaviour::with_codec(
+                Fixed,
+                [(MESSAGES, ProtocolSupport::Full)],
+                // Its default of 100 is above the 64 that are measured.
+                request_response::Config::default().with_request_timeout(Duration::from_secs(60)),
+            ),
+        })?
+        // The connection has no stream between warm-up and measured part.
+        .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(3600)))
+        .build())
+}
+
+/// Starts the server; it runs until the process ends.
+pub(crate) async fn serve(_: Case) -> Result<(String, JoinHandle<()>)> {
+    let mut swarm = swarm()?;
+    let me = *swarm.local_peer_id();
+    let mut bulk = swarm.behaviour().streams.new_control().accept(BULK)?;
+    tokio::spawn(async move {
+        while let Some((_, stream)) = bulk.next().await {
+            tokio::spawn(swallow(stream));
+        }
+    });
+    swarm.listen_on("/ip4/127.0.0.1/udp/0/quic-v1".parse()?)?;
+    let address = loop {
+        if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
+            break address.with(Protocol::P2p(me));
+        }
+    };
+    let task = tokio::spawn(async move {
+        loop {
+            use request_response::{Event, Message};
+            if let SwarmEvent::Behaviour(BehaviourEvent::Messages(Event::Message {
+                message: Message::Request { channel, .. },
+                ..
+            })) = swarm.select_next_some().await
+            {
+                // Fails only if the client is gone.
+                let _ = swarm.behaviour_mut().messages.send_response(channel, *REPLY);
+            }
+        }
+    });
+    Ok((address.to_string(), task))
+}
+
+async fn swallow(mut stream: ::libp2p::Stream) -> io::Result<()> {
+    let mut count = 0u64;
+    let mut buffer = vec![0; CHUNK_BYTES];
+    loop {
+        match stream.read(&mut buffer).await? {
+            0 => break,
+            read => count += read as u64,
+        }
+    }
+    stream.write_all(&count.to_be_bytes()).await?;
+    stream.close().await
+}
+
+/// A client with one connection.
+pub(crate) struct Libp2p {
+    server: PeerId,
+    control: libp2p_stream::Control,
+    /// `None` once a task runs it, as the bulk case wants.
+    swarm: Option<Swarm<Behaviour>>,
+}
+
+impl Client for Libp2p {
+    async fn connect(address: &str) -> Result<Self> {
+        let mut swarm = swarm()?;
+        swarm.dial(address.parse::<Multiaddr>()?)?;
+        let server = loop {
+            match swarm.select_next_some().await {
+                SwarmEvent::ConnectionEstablished { peer_id, .. } => break peer_id,
+                SwarmEvent::OutgoingConnectionError { error, .. } => {
+                    return Err(error).context("rust-libp2p's dial");
+                }
+                _ => {}
+            }
+        };
+        Ok(Self { server, control: swarm.behaviour().streams.new_control(), swarm: Some(swarm) })
+    }
+
+    async fn bulk(&mut self, bytes: u64) -> Result<()> {
+        if let Some(mut swarm) = self.swarm.take() {
+            tokio::spawn(async move {
+                loop {
+                    swarm.select_next_some().await;
+                }
+            });
+        }
+        let mut stream = self.control.open_stream(self.server, BULK).await?;
+        let chunk = chunk();
+        for length in writes(bytes) {
+            stream.write_all(&chunk[..length]).await?;
+        }
+        stream.close().await?;
+        let mut told = Vec::new();
+        stream.read_to_end(&mut told).await?;
+        check_count(&told, bytes)
+    }
+
+    async fn requests(&mut self, count: u64, in_flight: usize) -> Result<Latencies> {
+        let swarm = self.swarm.as_mut().context("bulk and requests do not share a client")?;
+        let mut started = HashMap::with_capacity(in_flight);
+        let mut times = Latencies::with_capacity(count as usize);
+        let mut sent = 0;
+        while (times.len() as u64) < count {
+            while sent < count && started.len() < in_flight {
+                let messages = &mut swarm.behaviour_mut().messages;
+                let id = messages.send_request(&self.server, *REQUEST);
+                started.insert(id, Instant::now());
+                sent += 1;
+            }
+            use request_response::{Event, Message};
+            match swarm.select_next_some().await {
+                SwarmEvent::Behaviour(BehaviourEvent::Messages(Event::Message {
+                    message: Message::Response { request_id, response },
+                    ..
+                })) => {
+                    ensure!(response == *REPLY, "a wrong reply");
+                    let start = started.remove(&request_id).context("an unknown request")?;
+                    times.push(start.elapsed());
+                }
+                SwarmEvent::Behaviour(BehaviourEvent::Messages(Event::OutboundFailure { error, .. })) => {
+                    return Err(error).context("rust-libp2p's request");
+                }
+                SwarmEvent::ConnectionClosed { cause, .. } => bail!("closed: {cause:?}"),
+                _ => {}
+            }
+        }
+        Ok(times)
+    }
+}

@@ -1,0 +1,116 @@
+//! The stacks, each as a server and a client of the same few things.
+
+pub(crate) mod libp2p;
+pub(crate) mod quinn;
+pub(crate) mod strait;
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use tokio::task::JoinSet;
+
+use crate::{
+    measure::Latencies,
+    plan::{CHUNK_BYTES, Case, MESSAGE_BYTES},
+};
+
+/// What a reader of the figures must know.
+pub(crate) const NOTES: &[&str] = &[
+    "Two processes on loopback; the measured part excludes start, handshake and warm-up. CPU is user + system of \
+     each process (getrusage); peak memory is VmHWM of the whole process.",
+    "Each stack runs with its own defaults (windows, socket buffers, congestion control), as its users get them.",
+    "quinn authenticates the server only; strait and rust-libp2p authenticate both sides. The handshake is outside \
+     of the measured part.",
+    "Ciphers are the stacks' own choice: quinn uses ring and prefers AES-256-GCM; rust-libp2p 0.57 uses aws-lc-rs \
+     and offers ChaCha20-Poly1305 first; strait uses ring.",
+    "rust-libp2p and strait negotiate the protocol on every stream (multistream-select); quinn has none of it.",
+    "rust-libp2p: bulk over a raw stream of libp2p-stream, requests through request_response with a codec of \
+     one length byte and the 64 bytes (the same bytes that strait sends).",
+    "Judge by CPU and by ratios: wall time moves with whatever else runs on the machine.",
+];
+
+/// The client side of a stack, connected to its server.
+pub(crate) trait Client: Sized + Send {
+    /// Connects to the address that the server printed.
+    fn connect(address: &str) -> impl Future<Output = Result<Self>> + Send;
+    /// Sends `bytes` on one stream and waits until the server has told how much it read.
+    fn bulk(&mut self, bytes: u64) -> impl Future<Output = Result<()>> + Send;
+    /// Makes `count` requests with `in_flight` of them open at any time.
+    fn requests(&mut self, count: u64, in_flight: usize) -> impl Future<Output = Result<Latencies>> + Send;
+}
+
+/// Runs a case once.
+pub(crate) async fn run<C: Client>(client: &mut C, case: Case) -> Result<Latencies> {
+    match case {
+        Case::Bulk { bytes } => client.bulk(bytes).await.map(|()| Latencies::default()),
+        Case::Requests { count, in_flight } => {
+            let times = client.requests(count, in_flight).await?;
+            ensure!(times.len() as u64 == count, "{} of {count} requests were answered", times.len());
+            Ok(times)
+        }
+        Case::Flood => anyhow::bail!("the flood case has clients of its own"),
+    }
+}
+
+/// The same case, small: caches, windows and path MTU settle before the measured part.
+pub(crate) fn warm_up(case: Case) -> Case {
+    match case {
+        Case::Bulk { bytes } => Case::Bulk { bytes: bytes.min(16 << 20) },
+        Case::Requests { count, in_flight } => Case::Requests { count: count.min(2_000).max(in_flight as u64), in_flight },
+        Case::Flood => Case::Flood,
+    }
+}
+
+/// The chunk that the bulk case sends over and over.
+pub(crate) fn chunk() -> Bytes {
+    (0..CHUNK_BYTES).map(|index| index as u8).collect()
+}
+
+/// The lengths of the writes of a bulk transfer of `bytes`.
+pub(crate) fn writes(bytes: u64) -> impl Iterator<Item = usize> + Send {
+    let full = (bytes / CHUNK_BYTES as u64) as usize;
+    let rest = (bytes % CHUNK_BYTES as u64) as usize;
+    std::iter::repeat_n(CHUNK_BYTES, full).chain((rest > 0).then_some(rest))
+}
+
+/// The server's closing word in the bulk case: the count of bytes it read, big endian.
+pub(crate) fn check_count(told: &[u8], sent: u64) -> Result<()> {
+    let told: [u8; 8] = told.try_into().context("the server's count is not 8 bytes")?;
+    let told = u64::from_be_bytes(told);
+    ensure!(told == sent, "sent {sent} bytes, the server read {told}");
+    Ok(())
+}
+
+/// A request body.
+pub(crate) const REQUEST: &[u8; MESSAGE_BYTES] = &[0x51; MESSAGE_BYTES];
+/// A reply body.
+pub(crate) const REPLY: &[u8; MESSAGE_BYTES] = &[0xa2; MESSAGE_BYTES];
+
+/// `in_flight` tasks that each make their share of `count` requests, one after the other.
+/// For stacks whose request is an async call; rust-libp2p's is an event and has its own loop.
+pub(crate) async fn parallel<F, Fut>(count: u64, in_flight: usize, one: F) -> Result<Latencies>
+where
+    F: Fn() -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = Result<()>> + Send + 'static,
+{
+    let mut workers = JoinSet::new();
+    for index in 0..in_flight as u64 {
+        let share = count / in_flight as u64 + u64::from(index < count % in_flight as u64);
+        let one = one.clone();
+        workers.spawn(async move {
+            let mut times = Latencies::with_capacity(share as usize);
+            for _ in 0..share {
+                let start = Instant::now();
+                one().await?;
+                times.push(start.elapsed());
+            }
+            anyhow::Ok(times)
+        });
+    }
+    let mut all = Latencies::with_capacity(count as usize);
+    while let Some(times) = workers.join_next().await {
+        all.merge(times??);
+    }
+    Ok(all)
+}

@@ -1,0 +1,152 @@
+//! strait with its default limits. Identities and certificates on both sides; identify runs at the start
+//! and ping not at all during the measured part.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use ::strait::{Idle, Incoming, Keypair, Multiaddr, Node, PeerId, Priority, Request, Stream, StreamProtocol};
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::{Client, REPLY, REQUEST, check_count, chunk, parallel, writes};
+use crate::{
+    measure::Latencies,
+    plan::{CHUNK_BYTES, Case, MESSAGE_BYTES},
+};
+
+/// As many at once as any case has in flight.
+const MESSAGES: Request = Request::new("/strait-bench/request/1", MESSAGE_BYTES, MESSAGE_BYTES, Duration::from_secs(60), 64);
+
+/// The same protocol as a client that does not keep to the server's window has it.
+const MESSAGES_UNBOUND: Request = Request::new(MESSAGES.name, MESSAGE_BYTES, MESSAGE_BYTES, Duration::from_secs(60), u16::MAX);
+
+const BULK: StreamProtocol = StreamProtocol { name: "/strait-bench/bulk/1", per_peer_max: 8, idle: Idle::Never };
+
+/// Streams of one byte, for the flood case: a name of their own, so that endless bulk does not take their places.
+const TINY: StreamProtocol = StreamProtocol { name: "/strait-bench/tiny/1", per_peer_max: 64, ..BULK };
+
+/// See [`MESSAGES_UNBOUND`].
+const TINY_UNBOUND: StreamProtocol = StreamProtocol { per_peer_max: u16::MAX, ..TINY };
+
+/// See [`MESSAGES_UNBOUND`].
+const BULK_UNBOUND: StreamProtocol = StreamProtocol { per_peer_max: u16::MAX, ..BULK };
+
+/// What a client must know.
+#[derive(Serialize, Deserialize)]
+struct Address {
+    peer: String,
+    at: Vec<String>,
+}
+
+async fn node() -> Result<Node> {
+    Ok(Node::builder().identity(Keypair::generate_ed25519()).listen("127.0.0.1:0".parse()?).start().await?)
+}
+
+/// Starts the server; it serves both protocols until the returned node is dropped.
+pub(crate) async fn serve(_: Case) -> Result<(String, Node)> {
+    let node = node().await?;
+    node.serve(&MESSAGES, Priority::Normal, async move |_: Incoming| Bytes::from_static(REPLY))?;
+    for protocol in [&BULK, &TINY] {
+        node.serve_streams(protocol, Priority::Normal, async move |stream: Stream| {
+            // An error is the client's to notice: it misses the count.
+            let _ = swallow(stream).await;
+        })?;
+    }
+    let address =
+        Address { peer: node.peer_id().to_string(), at: node.listen_addrs().iter().map(Multiaddr::to_string).collect() };
+    Ok((serde_json::to_string(&address)?, node))
+}
+
+async fn swallow(stream: Stream) -> Result<()> {
+    let (mut tx, mut rx) = stream.split();
+    let mut count = 0u64;
+    while let Some(chunk) = rx.read(CHUNK_BYTES).await? {
+        count += chunk.len() as u64;
+    }
+    tx.write_all(Bytes::copy_from_slice(&count.to_be_bytes())).await?;
+    tx.finish()?;
+    Ok(())
+}
+
+/// A client with one connection.
+pub(crate) struct Strait {
+    node: Arc<Node>,
+    server: PeerId,
+}
+
+impl Client for Strait {
+    async fn connect(address: &str) -> Result<Self> {
+        let address: Address = serde_json::from_str(address)?;
+        let server: PeerId = address.peer.parse()?;
+        let at = address.at.iter().map(|at| at.parse()).collect::<Result<Vec<Multiaddr>, _>>()?;
+        let node = node().await?;
+        node.connect(server, &at).await.context("strait's dial")?;
+        Ok(Self { node: Arc::new(node), server })
+    }
+
+    async fn bulk(&mut self, bytes: u64) -> Result<()> {
+        let (mut tx, mut rx) = self.node.open(self.server, &BULK).await?.split();
+        let chunk = chunk();
+        for length in writes(bytes) {
+            tx.write_all(chunk.slice(..length)).await?;
+        }
+        tx.finish()?;
+        let mut told = Vec::new();
+        while let Some(chunk) = rx.read(8).await? {
+            told.extend_from_slice(&chunk);
+        }
+        check_count(&told, bytes)
+    }
+
+    async fn requests(&mut self, count: u64, in_flight: usize) -> Result<Latencies> {
+        let (node, server) = (Arc::clone(&self.node), self.server);
+        parallel(count, in_flight, move || {
+            let node = Arc::clone(&node);
+            async move {
+                let reply = node.request(server, &MESSAGES, Bytes::from_static(REQUEST)).await?;
+                ensure!(reply.len() == MESSAGE_BYTES, "a short reply");
+                Ok(())
+            }
+        })
+        .await
+    }
+}
+
+/// For the flood case.
+impl Strait {
+    /// One request; `unbound` = without keeping to the window that the server declares.
+    pub(crate) async fn one(&self, unbound: bool) -> Result<()> {
+        let protocol = if unbound { &MESSAGES_UNBOUND } else { &MESSAGES };
+        let request = Bytes::from_static(REQUEST);
+        let reply = self.node.request(self.server, protocol, request).await?;
+        ensure!(reply.len() == MESSAGE_BYTES, "a short reply");
+        Ok(())
+    }
+
+    /// Opens a stream and pushes into it: one byte if `tiny`, otherwise without end. Adds what went out to `pushed`.
+    pub(crate) async fn push(&self, tiny: bool, unbound: bool, pushed: &AtomicU64) -> Result<()> {
+        let protocol = match (tiny, unbound) {
+            (true, false) => &TINY,
+            (true, true) => &TINY_UNBOUND,
+            (false, false) => &BULK,
+            (false, true) => &BULK_UNBOUND,
+        };
+        let bytes = if tiny { 1 } else { u64::MAX };
+        let stream = self.node.open(self.server, protocol).await?;
+        let (mut tx, mut rx) = stream.split();
+        let chunk = chunk();
+        for length in writes(bytes) {
+            tx.write_all(chunk.slice(..length)).await?;
+            pushed.fetch_add(length as u64, Relaxed);
+        }
+        tx.finish()?;
+        while rx.read(8).await?.is_some() {}
+        Ok(())
+    }
+}
