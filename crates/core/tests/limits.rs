@@ -366,6 +366,21 @@ fn a_flood_does_not_keep_a_connections_timers_from_their_turn() {
 }
 
 #[test]
+fn a_client_without_memory_for_all_its_replies_still_tells_of_each() {
+    let mut net = Net::new(vec![tight(1), Limits::default()]);
+    net.nodes[1].serve_request(&GREEDY, Priority::Normal).expect("a good definition");
+    net.echo[1] = true;
+    net.connect(0, 1);
+    for _ in 0..6 {
+        ask(&mut net, bytes(1 << 20));
+    }
+    net.run(Duration::from_secs(200));
+    assert_eq!(net.count(0, |event| matches!(event, Event::Reply { .. })), 6, "each has its outcome");
+    assert_eq!(net.nodes[0].audit().streams, 0);
+    net.close();
+}
+
+#[test]
 fn windows_leave_room_for_the_largest_message() {
     let mut limits = Limits { inbox_bytes_max: 64 << 10, ..Limits::default() };
     // Room for one exchange of 1 MiB both ways beside the windows, which would take all of it if they might.

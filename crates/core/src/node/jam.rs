@@ -8,7 +8,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::Node;
+use super::{Event, Node};
+use crate::error::{DialError, RequestError};
 use super::state::{ConnState, Phase, Role, Stream};
 use crate::proto::pace::deadline;
 use crate::proto::request::CODE_SLOW;
@@ -67,6 +68,13 @@ impl Node {
             let mut port = conn.quic.port(number);
             port.reset(CODE_SLOW);
             port.stop(CODE_SLOW);
+        }
+        let given_up = self.conn(slot).and_then(|conn| Some((conn.streams.get(index)?.role, conn.stream_ref(index)?)));
+        if let Some((Role::Client { def }, stream)) = given_up {
+            // One of ours: it has its one outcome.
+            let result = Err(RequestError::Dial(DialError::Full("no memory for the reply")));
+            self.count_reply(def.name, &result);
+            self.events.push_back(Event::Reply { stream, result });
         }
         self.counters.totals.jams = self.counters.totals.jams.saturating_add(1);
         self.remove_stream(slot, index);

@@ -256,7 +256,15 @@ impl Client {
     fn send(&mut self, io: &mut StreamIo<'_>) -> Option<RequestError> {
         let out = self.out.as_mut()?;
         match out.drive(io) {
-            Send::Gone => self.out = None,
+            Send::Gone => {
+                self.out = None;
+                // What has left is the transport's and is paid for by its window. A request that kept its memory while it waits
+                // for the reply's would be one of several that wait for each other.
+                self.inbox.beside = 0;
+                if !self.inbox.started() {
+                    let _ = io.reserve(0);
+                }
+            }
             Send::Wait => {}
             // A peer that answers without reading all of the request may do so: its reply decides.
             Send::Stopped(_) => {
