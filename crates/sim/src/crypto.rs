@@ -18,7 +18,7 @@ use crate::rng::Random;
 /// The provider of one node of the run `seed`; `index` is the node's number in the world.
 ///
 /// rustls keeps `&'static` references to its random source and to its key exchange groups. So each call
-/// leaks one [`Source`] (about 400 bytes) until the process ends. A thread-local generator would leak
+/// leaks one random source (about 400 bytes) until the process ends. A thread-local generator would leak
 /// nothing, but then the bytes that a node gets would depend on who else draws on that thread.
 #[must_use]
 pub fn provider(seed: u64, index: u64) -> Arc<CryptoProvider> {

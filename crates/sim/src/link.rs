@@ -186,7 +186,7 @@ impl Direction {
         let jitter = u64::try_from(self.link.jitter.as_nanos()).unwrap_or(u64::MAX);
         let extra = Duration::from_nanos(self.random.below(jitter.saturating_add(1)));
         let damaged = self.random.chance(self.link.corrupt);
-        let positions = [(); 3].map(|()| self.random.next());
+        let positions = [(); 3].map(|()| self.random.bits());
         let flips = 1 + usize::try_from(self.random.below(3)).unwrap_or(0);
         Arrival { at: self.link.latency + extra, positions, flips: if damaged { flips } else { 0 } }
     }

@@ -22,14 +22,14 @@ pub fn derive(seed: u64, purpose: &str, index: u64) -> [u8; 32] {
 pub struct Random(ChaCha12Rng);
 
 impl Random {
-    /// The generator of one use, see [`derive`].
+    /// The generator of one use, see [`derive()`].
     #[must_use]
     pub fn new(seed: u64, purpose: &str, index: u64) -> Random {
         Random(ChaCha12Rng::from_seed(derive(seed, purpose, index)))
     }
 
     /// A uniform 64-bit number.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0.next_u64()
     }
 
@@ -64,10 +64,10 @@ mod tests {
         let mut b = Random::new(1, "link", 1);
         let mut c = Random::new(1, "app", 0);
         let mut again = Random::new(1, "link", 0);
-        let first = a.next();
-        assert_eq!(first, again.next());
-        assert_ne!(first, b.next());
-        assert_ne!(first, c.next());
+        let first = a.bits();
+        assert_eq!(first, again.bits());
+        assert_ne!(first, b.bits());
+        assert_ne!(first, c.bits());
     }
 
     #[test]

@@ -52,7 +52,10 @@ impl Host for Echo {
     }
 }
 
-fn world(seed: u64, calls: u8) -> (World, HostId, HostId, Arc<Mutex<Vec<(Duration, u8)>>>) {
+/// When which answer came.
+type Answers = Arc<Mutex<Vec<(Duration, u8)>>>;
+
+fn world(seed: u64, calls: u8) -> (World, HostId, HostId, Answers) {
     let mut world = World::new(seed);
     let answers = Arc::new(Mutex::new(Vec::new()));
     let echo = world.add(Echo);

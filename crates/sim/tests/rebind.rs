@@ -18,7 +18,7 @@ fn rebind_mid_transfer() {
         let flow = Flow::new("upload", 1);
         serve_sink(&b, &flow);
         serve_echo(&b);
-        upload(world, &a, &b, &flow, 2 << 20);
+        upload(world, &a, &b, &flow, 4 << 20);
         for part in 1..=3_u64 {
             world.run_until(|_| flow.delivered_bytes() >= part * (512 << 10));
             let (before, at) = (flow.delivered_bytes(), world.now());

@@ -9,16 +9,16 @@ use strait_sim::check::Flow;
 use strait_sim::{NodeConfig, SimNode, World};
 
 /// Replies with what it was sent.
-pub const ECHO: Request = Request::new("/test/echo/1", 256 << 10, 256 << 10, Duration::from_secs(10), 8);
+pub(crate) const ECHO: Request = Request::new("/test/echo/1", 256 << 10, 256 << 10, Duration::from_secs(10), 8);
 
 /// Raw streams without an idle limit.
-pub const PIPE: StreamProtocol = StreamProtocol::new("/test/pipe/1", 16, Idle::Never);
+pub(crate) const PIPE: StreamProtocol = StreamProtocol::new("/test/pipe/1", 16, Idle::Never);
 
 /// Bytes of a chunk that the apps write at once.
 const CHUNK_BYTES: usize = 16 << 10;
 
 /// Two nodes with default limits; the first is connected to the second.
-pub fn pair(world: &mut World) -> (SimNode, SimNode) {
+pub(crate) fn pair(world: &mut World) -> (SimNode, SimNode) {
     let a = world.node(NodeConfig::default());
     let b = world.node(NodeConfig::default());
     connect(world, &a, &b);
@@ -26,7 +26,7 @@ pub fn pair(world: &mut World) -> (SimNode, SimNode) {
 }
 
 /// Connects `a` to `b`, and waits until both know.
-pub fn connect(world: &mut World, a: &SimNode, b: &SimNode) {
+pub(crate) fn connect(world: &mut World, a: &SimNode, b: &SimNode) {
     let (peer, address) = (b.peer_id(), b.address());
     world.block_on(a.connect(peer, &[address])).expect("they connect");
     let peer = a.peer_id();
@@ -34,13 +34,13 @@ pub fn connect(world: &mut World, a: &SimNode, b: &SimNode) {
 }
 
 /// Lets `node` answer [`ECHO`].
-pub fn serve_echo(node: &SimNode) {
+pub(crate) fn serve_echo(node: &SimNode) {
     node.serve(&ECHO, Priority::Normal, async move |request: Incoming| request.body).expect("a fresh protocol");
 }
 
 /// Lets `node` take one [`PIPE`] stream after the other and check what comes against `flow`; nothing is
 /// written back.
-pub fn serve_sink(node: &SimNode, flow: &Flow) {
+pub(crate) fn serve_sink(node: &SimNode, flow: &Flow) {
     let flow = flow.clone();
     node.serve_streams(&PIPE, Priority::Normal, async move |stream: Stream| {
         let (mut send, receive) = stream.split();
@@ -52,7 +52,7 @@ pub fn serve_sink(node: &SimNode, flow: &Flow) {
 }
 
 /// Writes `total` bytes of the flow and ends it. An error is noted in the flow.
-pub async fn pump(mut send: SendHalf, flow: &Flow, total: u64) {
+pub(crate) async fn pump(mut send: SendHalf, flow: &Flow, total: u64) {
     while flow.sent_bytes() < total {
         let left = (total - flow.sent_bytes()).min(CHUNK_BYTES as u64) as usize;
         let mut chunk = flow.next(left);
@@ -72,7 +72,7 @@ pub async fn pump(mut send: SendHalf, flow: &Flow, total: u64) {
 }
 
 /// Reads a flow to its end. An error is noted in the flow.
-pub async fn drain(mut receive: RecvHalf, flow: &Flow) {
+pub(crate) async fn drain(mut receive: RecvHalf, flow: &Flow) {
     loop {
         match receive.read(64 << 10).await {
             Ok(Some(bytes)) => flow.delivered(&bytes),
@@ -83,7 +83,7 @@ pub async fn drain(mut receive: RecvHalf, flow: &Flow) {
 }
 
 /// Opens a [`PIPE`] from `a` to `b` and pumps `total` bytes of `flow` through it, as a task of `a`.
-pub fn upload(world: &World, a: &SimNode, b: &SimNode, flow: &Flow, total: u64) {
+pub(crate) fn upload(world: &World, a: &SimNode, b: &SimNode, flow: &Flow, total: u64) {
     let (api, peer, flow) = (a.api().clone(), b.peer_id(), flow.clone());
     world.spawn(a.id(), async move {
         let stream = api.open(peer, &PIPE).await.expect("the stream opens");
@@ -93,13 +93,13 @@ pub fn upload(world: &World, a: &SimNode, b: &SimNode, flow: &Flow, total: u64) 
 }
 
 /// `count` bytes that tell apart requests: `index` repeated.
-pub fn body(index: u64, count: usize) -> Message {
+pub(crate) fn body(index: u64, count: usize) -> Message {
     let bytes: Vec<u8> = index.to_le_bytes().into_iter().cycle().take(count).collect();
     Message::from(Bytes::from(bytes))
 }
 
 /// The value below which `percent` of the samples are.
-pub fn percentile(samples: &mut [Duration], percent: usize) -> Duration {
+pub(crate) fn percentile(samples: &mut [Duration], percent: usize) -> Duration {
     samples.sort();
     let index = (samples.len() * percent / 100).min(samples.len().saturating_sub(1));
     samples[index]
