@@ -125,7 +125,7 @@ impl Default for Limits {
             progress_interval: Duration::from_secs(3),
             progress_bytes: 1 << 10,
             rate_min: 4 << 10,
-            turn_work: 4 << 20,
+            turn_work: 1 << 20,
             quantum: 32 << 10,
             drain_deadline: Duration::from_secs(5),
         }
@@ -188,7 +188,7 @@ impl Limits {
     /// Memory for packets of strangers that nobody has been admitted for.
     pub fn strangers_floor(&self) -> u64 {
         // Two full first flights each: a hybrid key share spans several Initials.
-        u64::from(self.handshakes_max).saturating_mul(6 * DATAGRAM_BYTES_MAX as u64)
+        u64::from(self.handshakes_max).saturating_mul(DATAGRAM_BYTES_MAX as u64).saturating_mul(6)
     }
 
     /// Proves that the floors fit the memory and that the numbers make sense together.

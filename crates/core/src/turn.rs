@@ -77,7 +77,7 @@ impl Turns {
     /// The next member to serve and the work it may cost now. [`served`](Self::served) must follow.
     ///
     /// Members still in debt are passed over and paid one quantum for it, which ends: each pass pays.
-    pub fn next(&mut self) -> Option<(usize, i64)> {
+    pub fn pick(&mut self) -> Option<(usize, i64)> {
         loop {
             let id = self.ring.pop_front()?;
             let member = self.members.get_mut(id)?;
@@ -122,7 +122,7 @@ mod tests {
         turns.activate(1);
         let mut work = [0u64; 2];
         for _ in 0..1000 {
-            let (id, may) = turns.next().expect("both have work");
+            let (id, may) = turns.pick().expect("both have work");
             // Member 0 always overdraws by a factor of ten, member 1 never does.
             let cost = if id == 0 { 1000 } else { may as u64 };
             work[id] += cost;
@@ -136,36 +136,36 @@ mod tests {
     fn idle_members_save_nothing_and_keep_their_debt() {
         let mut turns = Turns::new(10);
         turns.activate(3);
-        assert_eq!(turns.next(), Some((3, 10)));
+        assert_eq!(turns.pick(), Some((3, 10)));
         turns.served(3, 0, false);
         turns.activate(3);
-        assert_eq!(turns.next(), Some((3, 10)), "no savings");
+        assert_eq!(turns.pick(), Some((3, 10)), "no savings");
         turns.served(3, 35, false);
         turns.activate(3);
         turns.activate(4);
-        assert_eq!(turns.next().map(|(id, _)| id), Some(4), "3 is 25 in debt");
+        assert_eq!(turns.pick().map(|(id, _)| id), Some(4), "3 is 25 in debt");
     }
 
     #[test]
     fn a_removed_member_leaves_no_debt_to_the_next_owner_of_its_number() {
         let mut turns = Turns::new(10);
         turns.activate(0);
-        let _ = turns.next();
+        let _ = turns.pick();
         turns.served(0, 1_000_000, true);
         turns.remove(0);
         turns.activate(0);
-        assert_eq!(turns.next(), Some((0, 10)));
+        assert_eq!(turns.pick(), Some((0, 10)));
     }
 
     #[test]
     fn a_member_that_is_removed_during_its_visit_leaves_nothing_behind() {
         let mut turns = Turns::new(10);
         turns.activate(0);
-        let _ = turns.next();
+        let _ = turns.pick();
         turns.remove(0);
         turns.served(0, 1_000_000, true);
         assert!(turns.is_idle());
         turns.activate(0);
-        assert_eq!(turns.next(), Some((0, 10)));
+        assert_eq!(turns.pick(), Some((0, 10)));
     }
 }

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use crate::address::socket_address;
 use crate::error::ConnectError;
-use crate::shared::Shared;
+use crate::shared::{DialSender, Shared};
 
 /// So many addresses of one peer are tried.
 const DIALS_MAX: usize = 8;
@@ -67,7 +67,7 @@ pub(crate) async fn connect(shared: &Arc<Shared>, peer: PeerId) -> Result<(), Co
 fn begin<'a>(
     shared: &'a Shared,
     peer: PeerId,
-    results: &mpsc::Sender<(ConnId, Result<(), DialError>)>,
+    results: &DialSender,
 ) -> (Dials<'a>, Vec<(Multiaddr, DialError)>) {
     let (mut open, mut attempts) = (Vec::new(), Vec::new());
     shared.ask(|state, now| {

@@ -30,11 +30,14 @@ pub struct Shared {
     pub(crate) closing: Notify,
 }
 
+/// Where a dial's end is told.
+pub(crate) type DialSender = mpsc::Sender<(ConnId, Result<(), DialError>)>;
+
 pub(crate) struct State {
     pub(crate) core: strait_core::Node,
     pub(crate) requests: BTreeMap<StreamRef, oneshot::Sender<Result<Message, RequestError>>>,
     pub(crate) pings: BTreeMap<StreamRef, oneshot::Sender<Result<Duration, RequestError>>>,
-    pub(crate) dials: BTreeMap<ConnId, mpsc::Sender<(ConnId, Result<(), DialError>)>>,
+    pub(crate) dials: BTreeMap<ConnId, DialSender>,
     pub(crate) raw: BTreeMap<StreamRef, RawWait>,
     handlers: BTreeMap<usize, Handler>,
     /// Requests that handlers work on. Dropping the sender ends the work.
@@ -335,8 +338,7 @@ impl State {
 
     fn wake_raw(&mut self, stream: StreamRef) {
         if let Some(wait) = self.raw.get_mut(&stream) {
-            wait.reader.take().map(Waker::wake);
-            wait.writer.take().map(Waker::wake);
+            wait.reader.take().into_iter().chain(wait.writer.take()).for_each(Waker::wake);
         }
     }
 

@@ -438,6 +438,11 @@ impl Conn {
         self.inner.current_mtu()
     }
 
+    /// How often the peer has said that the connection's window blocks it (DATA_BLOCKED, RFC 9000 section 19.12).
+    pub(crate) fn data_blocked(&self) -> u64 {
+        self.inner.stats().frame_rx.data_blocked
+    }
+
     pub(crate) fn set_receive_window(&mut self, bytes: u64) {
         self.inner.set_receive_window(VarInt::from_u64(bytes).unwrap_or(VarInt::MAX));
     }

@@ -42,10 +42,11 @@ impl Credit {
         Some(Credit { grant, ceiling: limits.credit_ceiling(), receive_window, send_window, streams, mark })
     }
 
-    /// Doubles the receive window, past its usual bound, if that much is granted. Returns the new one.
-    pub(super) fn widen(&mut self) -> Option<u64> {
-        let wider = self.receive_window.saturating_mul(2).min(u64::from(u32::MAX));
-        self.grow(wider, self.send_window, self.streams).then_some(wider)
+    /// Widens the receive window past its usual bound: doubled if that is granted, else by `step` if that is. Returns the new one.
+    pub(super) fn widen(&mut self, step: u64) -> Option<u64> {
+        let steps = [self.receive_window.saturating_mul(2), self.receive_window.saturating_add(step)];
+        let granted = |wider: &u64| *wider <= u64::from(u32::MAX) && self.grow(*wider, self.send_window, self.streams);
+        steps.into_iter().find(granted)
     }
 
     fn grow(&mut self, receive_window: u64, send_window: u64, streams: u32) -> bool {

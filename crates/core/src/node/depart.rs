@@ -17,7 +17,7 @@ impl Node {
             self.count_transmit(&transmit);
             return Some(transmit);
         }
-        while let Some((slot, may)) = self.out.next() {
+        while let Some((slot, may)) = self.out.pick() {
             let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_deref_mut) else {
                 self.out.served(slot, 0, false);
                 continue;

@@ -17,7 +17,7 @@ use crate::stream::StreamPort as _;
 use crate::wake::{Key, Why};
 
 /// How long nothing may move before it is a jam. Well below the interval in which a message has to make progress.
-const INTERVAL: Duration = Duration::from_millis(250);
+const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Whether the stream keeps its bytes in the transport for a reason of ours.
 fn is_parked(stream: &Stream) -> bool {
@@ -47,12 +47,19 @@ impl Node {
 
     /// The interval is over: undoes a jam if there is one.
     pub(super) fn undo_jam(&mut self, now: Instant, slot: usize) {
+        let step = self.config.limits.receive_window_min;
         let Some(conn) = self.conn_mut(slot).filter(|conn| matches!(conn.phase, Phase::Open(_))) else {
             return;
         };
-        let stuck = conn.jam_mark == conn.bytes_in && conn.streams.iter().any(|(_, stream)| is_starving(stream));
-        if stuck && let Some(newest) = newest_parked(conn) {
-            match conn.credit.widen() {
+        // A stream that has not arrived for want of window cannot be seen; that the peer says it is blocked can.
+        let blocked = conn.quic.data_blocked();
+        let waits = blocked > conn.jam_blocked || conn.streams.iter().any(|(_, stream)| is_starving(stream));
+        if waits
+            && conn.jam_mark == conn.bytes_in
+            && let Some(newest) = newest_parked(conn)
+        {
+            conn.jam_blocked = blocked;
+            match conn.credit.widen(step) {
                 Some(window) => conn.quic.set_receive_window(window),
                 None => self.give_up(slot, newest),
             }

@@ -285,7 +285,7 @@ impl Node {
         self.feed_starved();
         let mut left = self.config.limits.turn_work;
         while left > 0 {
-            let Some((id, may)) = self.turns.next() else {
+            let Some((id, may)) = self.turns.pick() else {
                 break;
             };
             let may = u64::try_from(may).unwrap_or(0);

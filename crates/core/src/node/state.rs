@@ -219,6 +219,8 @@ pub(super) struct ConnState {
     pub(super) bytes_out: u64,
     /// `bytes_in` when it was last looked at whether streams that wait have jammed it.
     pub(super) jam_mark: u64,
+    /// How often the peer had said that it is blocked when that was last acted on.
+    pub(super) jam_blocked: u64,
     pub(super) identity: Option<Arc<Identity>>,
     pub(super) since: Instant,
     /// Why this side closed it.
@@ -265,6 +267,7 @@ impl ConnState {
             bytes_in: 0,
             bytes_out: 0,
             jam_mark: 0,
+            jam_blocked: 0,
             identity: None,
             since: start.now,
             reason: None,

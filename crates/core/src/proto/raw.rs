@@ -138,7 +138,8 @@ mod tests {
     #[test]
     fn the_answer_to_the_proposal_is_never_seen_as_data() {
         let mut bench = Bench::new(Raw::dial(&CHAT));
-        let (first, rest) = agreed().split_at(10).clone().into_owned_pair();
+        let mut first = agreed();
+        let rest = first.split_off(10);
         bench.receive(first);
         assert!(bench.outputs.is_empty());
         bench.receive([rest, b"hello".to_vec()].concat());
@@ -233,15 +234,5 @@ mod tests {
         assert!(matches!(bench.wait(Duration::from_secs(2)), Next::Wait(_)));
         assert_eq!(bench.wait(Duration::from_secs(60)), Next::Done);
         assert!(matches!(bench.only_output(), Output::Failed(StreamError::Idle(_))));
-    }
-
-    trait Pair {
-        fn into_owned_pair(self) -> (Vec<u8>, Vec<u8>);
-    }
-
-    impl Pair for (&[u8], &[u8]) {
-        fn into_owned_pair(self) -> (Vec<u8>, Vec<u8>) {
-            (self.0.to_vec(), self.1.to_vec())
-        }
     }
 }

@@ -360,7 +360,7 @@ impl Server {
         if result.is_err() {
             io.reset(code);
         }
-        io.stop(0);
+        io.stop(code);
         io.output(Output::Served(result));
         Next::Done
     }
