@@ -105,7 +105,13 @@ impl Turn {
         self.work_left |= !starts.is_empty();
         shared.start(starts);
         let blocked = self.drain(ports, now);
-        let state = shared.lock();
+        let mut starts = Vec::new();
+        let mut state = shared.lock();
+        // A connection may have ended with its last packet.
+        while let Some(event) = state.core.poll_event() {
+            state.dispatch(&shared, event, &mut starts);
+        }
+        debug_assert!(starts.is_empty(), "sending brings no requests");
         if state.draining {
             shared.closing.notify_waiters();
         }

@@ -70,6 +70,7 @@ fn transmit(socket: SocketId, from: quic::Transmit) -> Transmit {
 /// A datagram that was routed and waits for its connection's turn.
 pub(crate) struct Inbound {
     event: quic::ConnectionEvent,
+    pub(crate) meta: Meta,
     pub(crate) at: Instant,
     pub(crate) bytes: usize,
 }
@@ -180,7 +181,7 @@ impl Quic {
         match self.endpoint.handle(at, meta.remote, meta.local_ip, ecn, data, buffer) {
             None => Arrival::Nothing,
             Some(DatagramEvent::Response(response)) => Arrival::Response(transmit(meta.socket, response)),
-            Some(DatagramEvent::ConnectionEvent(handle, event)) => Arrival::Conn(handle.0, Inbound { event, at, bytes }),
+            Some(DatagramEvent::ConnectionEvent(handle, event)) => Arrival::Conn(handle.0, Inbound { event, meta, at, bytes }),
             Some(DatagramEvent::NewConnection(incoming)) => Arrival::Stranger(Stranger(incoming)),
         }
     }

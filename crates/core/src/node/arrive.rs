@@ -107,16 +107,15 @@ impl Node {
                 self.counters.totals.dropped_unknown = self.counters.totals.dropped_unknown.saturating_add(1);
             }
             Arrival::Response(transmit) => self.answer(transmit, buffer),
-            Arrival::Conn(slot, inbound) => self.enqueue(slot, meta.socket, inbound),
+            Arrival::Conn(slot, inbound) => self.enqueue(slot, inbound),
             Arrival::Stranger(stranger) => self.decide(at, meta.socket, stranger),
         }
     }
 
-    fn enqueue(&mut self, slot: usize, socket: SocketId, inbound: Inbound) {
+    fn enqueue(&mut self, slot: usize, inbound: Inbound) {
         let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_deref_mut) else {
             return;
         };
-        conn.socket = socket;
         if conn.inbox.push(inbound, &self.config.limits) {
             self.activate(slot);
         } else {

@@ -70,7 +70,12 @@ impl Node {
                 continue;
             }
             spent = spent.saturating_add(Node::packet_work(stranger, inbound.bytes));
+            let meta = inbound.meta;
             conn.quic.handle(inbound);
+            // Only what was authenticated can have moved the path; the socket follows it.
+            if conn.quic.remote() == meta.remote {
+                conn.socket = meta.socket;
+            }
         }
         *cost = cost.saturating_add(spent);
         packets
