@@ -166,7 +166,6 @@ async fn rust_libp2p_makes_100_requests_at_once() {
 /// rust-libp2p knows of no window of eight: the bodies of those that wait are more than strait's receive window, and must not
 /// keep those that were begun from being read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "fails: requests that wait for their turn use up the connection's receive window"]
 async fn rust_libp2p_makes_100_large_requests_at_once() {
     libp2p_asks_at_once(|_| service::REQUEST_BYTES_MAX).await;
 }
@@ -191,7 +190,6 @@ async fn libp2p_asks_at_once(length: impl Fn(usize) -> usize) {
 /// Eight large requests are with strait's application, many more wait for their turn: another protocol of the same connection works
 /// on meanwhile, and those that waited are answered in the end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "fails: requests that wait for their turn use up the connection's receive window"]
 async fn requests_that_wait_hold_up_nobody_else() {
     let gate = Arc::new(Semaphore::new(0));
     let strait = start_gated(Some(Arc::clone(&gate))).await;
