@@ -60,7 +60,9 @@ impl Provider {
             return decline(Status::NotServed, "");
         }
         if ask == Ask::Done {
+            // Answered at once, so that the reply is on its way before whoever waits for the copy closes the node.
             self.copies.send_modify(|copies| *copies += 1);
+            return vec![Status::Ok.to_byte()];
         }
         let Ok(_reader) = self.readers.acquire().await else {
             return decline(Status::SourceUnreadable, "shutting down");

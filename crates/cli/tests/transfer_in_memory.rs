@@ -170,3 +170,24 @@ async fn a_changed_source_is_told_by_name() {
     assert!(failure.what.contains("vivid"), "{failure}");
     assert!(contents(to.path()).is_empty());
 }
+
+/// TR-45: done is sent once, after all is in place; no answer to it neither fails nor delays the transfer.
+#[tokio::test]
+async fn an_unanswered_done_changes_nothing() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    write(&from.path().join("file"), b"text");
+    let provider = provider(&[from.path().join("file")]);
+    let told = Arc::new(AtomicUsize::new(0));
+    let (count, target) = (told.clone(), to.path().to_owned());
+    let meddle = move |ask, reply| {
+        if ask != Ask::Done {
+            return Ok(reply);
+        }
+        assert_eq!(fs::read(target.join("file")).unwrap(), b"text", "in place before it is told");
+        count.fetch_add(1, Ordering::Relaxed);
+        Err(FetchError::Again("gone".into()))
+    };
+    get_near(&provider, to.path(), meddle).await.unwrap();
+    assert_eq!(told.load(Ordering::Relaxed), 1);
+    assert_same(from.path(), to.path());
+}

@@ -69,8 +69,8 @@ pub async fn get<F: Fetch>(fetch: Arc<F>, root: Hash, dir: &Path, progress: &Pro
         commit(&placed)
     };
     joined(tokio::task::spawn_blocking(place).await)?;
-    let done = ask(&fetch, Ask::Done).await; // TR-45: all is in place; that nobody hears it changes nothing here
-    if done.is_err() {
+    // TR-45: all is in place; that nobody hears it changes nothing here. Asked once: a sender that waited for it may be gone already.
+    if fetch.fetch(Ask::Done).await.is_err() {
         progress.say("note: the sender could not be told that its copy was taken");
     }
     Ok(outcome(&header, &site, &tally, root))
