@@ -71,7 +71,7 @@ pub async fn get<F: Fetch>(fetch: Arc<F>, root: Hash, dir: &Path, progress: &Pro
     joined(tokio::task::spawn_blocking(place).await)?;
     // TR-45: all is in place; that nobody hears it changes nothing here. Asked once: a sender that waited for it may be gone already.
     if fetch.fetch(Ask::Done).await.is_err() {
-        progress.say("note: the sender could not be told that its copy was taken");
+        progress.say("note: the sender did not answer when it was told that its copy was taken; it may have ended already");
     }
     Ok(outcome(&header, &site, &tally, root))
 }
