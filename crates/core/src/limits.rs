@@ -125,8 +125,8 @@ impl Default for Limits {
             negotiation_deadline: Duration::from_secs(10),
             progress_interval: Duration::from_secs(3),
             progress_bytes: 1 << 10,
-            rate_min: 4 << 10,
-            turn_work: 1 << 20,
+            rate_min: 1 << 10,
+            turn_work: 128 << 10,
             quantum: 32 << 10,
             drain_deadline: Duration::from_secs(5),
         }
@@ -137,6 +137,11 @@ impl Limits {
     /// Worst allocated bytes behind a receive window of `bytes`.
     pub fn receive_window_cost(bytes: u64) -> u64 {
         bytes.saturating_mul(WINDOW_FACTOR_HALVES) / 2
+    }
+
+    /// What one stream may have received and not read: an eighth of the largest connection window.
+    pub fn stream_window(&self) -> u64 {
+        (self.receive_window_max / 8).max(self.receive_window_min)
     }
 
     /// Worst allocated bytes behind a send window of `bytes`: the data, and a record for each packet in flight.

@@ -213,9 +213,10 @@ impl IoState {
 pub(crate) struct Around<'a> {
     pub(crate) now: Instant,
     pub(crate) limits: &'a Limits,
-    /// Stream bytes that this connection has received in all: a stream that waits while others of the same peer move is not stuck.
+    /// Bytes of datagrams that this connection has received in all: a stream that waits while others of the same peer move, or while a
+    /// lost packet is repaired over a slow link, is not stuck.
     pub(crate) connection_in: u64,
-    /// The same for sending.
+    /// Stream bytes that it has handed to the transport in all.
     pub(crate) connection_out: u64,
 }
 
@@ -255,7 +256,7 @@ impl<'a> StreamIo<'a> {
         self.around.limits
     }
 
-    /// Stream bytes received from and sent to this peer in all, over all streams.
+    /// Bytes received from this peer on the wire, and stream bytes handed to the transport for it, over all streams.
     pub fn connection_bytes(&self) -> (u64, u64) {
         (self.around.connection_in, self.around.connection_out)
     }

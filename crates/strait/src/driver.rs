@@ -23,9 +23,8 @@ use crate::turn::{DriverCounters, Ports, Rest, Turn};
 
 /// Kernel buffers that are asked for: 64 handshakes at once or a burst of bulk overflow the usual 208 KiB. The system may give less.
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
-/// Messages of one receive call. With offload each may carry many datagrams: together about what one turn of the node has time for, so that
-/// what is received is also opened and does not pile up.
-const BATCH: usize = 8;
+/// Messages of one receive call. With offload each may carry many datagrams.
+const BATCH: usize = 16;
 /// Buffer of one received message: what GRO puts together at most.
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
 /// Datagrams of one send: the kernel takes 64 KiB at once, which is 44 of the usual size.

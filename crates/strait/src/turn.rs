@@ -13,6 +13,9 @@ use strait_core::{Meta, Transmit};
 
 use crate::shared::Shared;
 
+/// A turn takes no further batch from the sockets when it has so many bytes.
+const RECEIVE_BYTES_MAX: usize = 2 << 20;
+
 /// The sockets of a driver, or what stands for them.
 pub trait Ports {
     /// Takes what has arrived, a bounded batch at most, and hands each datagram on. True when there may be more.
@@ -71,7 +74,17 @@ impl Turn {
     /// The first half. Afterwards let the tasks that are ready run, then call [`second`](Self::second).
     pub fn first(&mut self, ports: &mut dyn Ports) {
         let batch = &mut self.batch;
-        let more = ports.receive(&mut |meta, data| batch.push((meta, data)));
+        let mut bytes = 0usize;
+        // As much as can be, bounded: while datagrams wait in the kernel it is their order that decides who is served.
+        let more = loop {
+            let more = ports.receive(&mut |meta, data| {
+                bytes = bytes.saturating_add(data.len());
+                batch.push((meta, data));
+            });
+            if !more || bytes >= RECEIVE_BYTES_MAX {
+                break more;
+            }
+        };
         let shared = self.shared.clone();
         let now = shared.runtime.now();
         let mut starts = Vec::new();

@@ -285,8 +285,8 @@ fn transport(limits: &Limits, random: &mut Random) -> quic::TransportConfig {
         .max_concurrent_bidi_streams(VarInt::from_u32(limits.streams_min))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .receive_window(window(limits.receive_window_min))
-        // One stream may use the whole connection's window: the connection's is the bound, and it moves.
-        .stream_receive_window(window(limits.receive_window_max))
+        // Fixed for a connection's life. A part of the largest window, so that some streams that nobody reads leave room for the others.
+        .stream_receive_window(window(limits.stream_window()))
         .send_window(limits.send_window_min)
         .crypto_buffer_size(CRYPTO_BYTES_MAX)
         .datagram_receive_buffer_size(None)

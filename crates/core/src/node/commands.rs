@@ -41,7 +41,7 @@ pub enum Refused {
 }
 
 impl Node {
-    /// Answers `def` from now on. Returns the protocol's number in [`Event::Request`].
+    /// Answers `def` from now on. Returns the protocol's number in [`Event::Request`](super::Event::Request).
     ///
     /// # Errors
     /// [`ConfigError::Protocol`] when the name is taken or malformed, or when its messages can never be granted memory.
@@ -50,7 +50,7 @@ impl Node {
         self.register(Entry { name: def.name, served: Served::Request(def), priority, per_peer_max: def.per_peer_max })
     }
 
-    /// Takes raw streams of `def` from now on. Returns the protocol's number in [`Event::Stream`].
+    /// Takes raw streams of `def` from now on. Returns the protocol's number in [`Event::Stream`](super::Event::Stream).
     ///
     /// # Errors
     /// [`ConfigError::Protocol`] when the name is taken or malformed.
@@ -91,7 +91,7 @@ impl Node {
         }
     }
 
-    /// Sends a request. [`Event::Reply`] will follow, exactly once, unless it is [cancelled](Self::cancel).
+    /// Sends a request. [`Event::Reply`](super::Event::Reply) will follow, exactly once, unless it is [cancelled](Self::cancel).
     ///
     /// # Errors
     /// [`Refused`]: nothing was sent; the request comes back.
@@ -126,7 +126,7 @@ impl Node {
         }
     }
 
-    /// Pings a peer. [`Event::Pong`] will follow.
+    /// Pings a peer. [`Event::Pong`](super::Event::Pong) will follow.
     ///
     /// # Errors
     /// [`Refused::NotConnected`].
@@ -138,7 +138,7 @@ impl Node {
         self.open_stream(slot, Role::Pinger, machine, Priority::Urgent, 0).ok_or(Refused::Gone)
     }
 
-    /// Opens a raw stream. It may be written at once; the peer's refusal, if any, comes as [`Event::Ended`].
+    /// Opens a raw stream. It may be written at once; the peer's refusal, if any, comes as [`Event::Ended`](super::Event::Ended).
     ///
     /// # Errors
     /// [`Refused::NotConnected`], [`Refused::Window`].
@@ -207,7 +207,7 @@ impl Node {
         self.activate(slot);
     }
 
-    /// Closes all connections to a peer, or gives up dialling it. [`Event::Disconnected`] will follow.
+    /// Closes all connections to a peer, or gives up dialling it. [`Event::Disconnected`](super::Event::Disconnected) will follow.
     pub fn disconnect(&mut self, now: Instant, peer: &PeerId) {
         for slot in 0..self.conns.len() {
             if self.conn(slot).and_then(ConnState::peer) == Some(*peer) {

@@ -1,5 +1,5 @@
-//! Jams: streams that wait (for their turn within `per_peer_max`, or for memory) keep what has come for them in the transport, and
-//! that counts against the connection's receive window. When they fill it, those that could go on get no more bytes.
+//! Jams: streams that wait (for their turn within `per_peer_max`, for memory, or for an application that does not read) keep what has
+//! come for them in the transport, and that counts against the connection's receive window. When they fill it, those that could go on get no more bytes.
 //!
 //! QUIC has one window a connection and, in the QUIC crate, one fixed size for all streams, so this cannot be kept from happening.
 //! It is seen (nothing moved for an interval although somebody waits for bytes) and undone: the window is widened while there is memory, past its usual
@@ -36,9 +36,11 @@ impl Node {
         let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_deref_mut) else {
             return;
         };
-        let open = matches!(conn.phase, Phase::Open(_));
-        let may_park = conn.starved || conn.waiting.values().any(|queue| !queue.is_empty());
-        if open && may_park && conn.armed.at().is_none() {
+        if !matches!(conn.phase, Phase::Open(_)) || conn.armed.at().is_some() {
+            return;
+        }
+        let parked = conn.starved || conn.waiting.values().any(|queue| !queue.is_empty());
+        if parked || conn.quic.data_blocked() > conn.jam_blocked {
             conn.jam_mark = conn.bytes_in;
             let at = deadline(now, INTERVAL);
             self.wakes.set(&mut conn.armed, Key::Conn(slot), Some((at, Why::Housekeeping)));
@@ -54,14 +56,16 @@ impl Node {
         // A stream that has not arrived for want of window cannot be seen; that the peer says it is blocked can.
         let blocked = conn.quic.data_blocked();
         let waits = blocked > conn.jam_blocked || conn.streams.iter().any(|(_, stream)| is_starving(stream));
-        if waits
-            && conn.jam_mark == conn.bytes_in
-            && let Some(newest) = newest_parked(conn)
-        {
+        if conn.streams.is_empty() {
             conn.jam_blocked = blocked;
-            match conn.credit.widen(step) {
-                Some(window) => conn.quic.set_receive_window(window),
-                None => self.give_up(slot, newest),
+        }
+        if waits && conn.jam_mark == conn.bytes_in {
+            conn.jam_blocked = blocked;
+            match (conn.credit.widen(step), newest_parked(conn)) {
+                (Some(window), _) => conn.quic.set_receive_window(window),
+                (None, Some(newest)) => self.give_up(slot, newest),
+                // All of it is in raw streams that the application does not read: that wait is its own.
+                (None, None) => {}
             }
             self.out.activate(slot);
         }

@@ -31,7 +31,7 @@ impl Node {
         };
         let limits = &self.config.limits;
         let conn = self.conns.get_mut(slot)?.as_deref_mut()?;
-        let around = Around { now, limits, connection_in: conn.bytes_in, connection_out: conn.bytes_out };
+        let around = Around { now, limits, connection_in: conn.wire_in, connection_out: conn.bytes_out };
         let stream = conn.streams.get_mut(index)?;
         let mut port = conn.quic.port(stream.number?);
         let before = (stream.io.bytes_in, stream.io.bytes_out);

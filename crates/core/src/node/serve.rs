@@ -71,6 +71,7 @@ impl Node {
             }
             spent = spent.saturating_add(Node::packet_work(stranger, inbound.bytes));
             let meta = inbound.meta;
+            conn.wire_in = conn.wire_in.saturating_add(inbound.bytes as u64);
             conn.quic.handle(inbound);
             // Only what was authenticated can have moved the path; the socket follows it.
             if conn.quic.remote() == meta.remote {

@@ -215,7 +215,11 @@ pub(super) struct ConnState {
     pub(super) opened: BTreeMap<&'static str, u16>,
     pub(super) transport_armed: Armed,
     pub(super) armed: Armed,
+    /// Bytes of datagrams opened.
+    pub(super) wire_in: u64,
+    /// Stream bytes consumed.
     pub(super) bytes_in: u64,
+    /// Stream bytes handed to the transport.
     pub(super) bytes_out: u64,
     /// `bytes_in` when it was last looked at whether streams that wait have jammed it.
     pub(super) jam_mark: u64,
@@ -264,6 +268,7 @@ impl ConnState {
             opened: BTreeMap::new(),
             transport_armed: Armed::default(),
             armed: Armed::default(),
+            wire_in: 0,
             bytes_in: 0,
             bytes_out: 0,
             jam_mark: 0,

@@ -48,7 +48,7 @@ impl Node {
         let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_deref_mut) else {
             return 0;
         };
-        let around = Around { now, limits, connection_in: conn.bytes_in, connection_out: conn.bytes_out };
+        let around = Around { now, limits, connection_in: conn.wire_in, connection_out: conn.bytes_out };
         let Some(stream) = conn.streams.get_mut(index) else {
             return 0;
         };

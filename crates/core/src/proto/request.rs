@@ -220,6 +220,8 @@ pub(crate) struct Client {
     inbox: Inbox,
     begun: Option<Instant>,
     answer_by: Option<Instant>,
+    /// How long the request may be on its way: what was handed to the transport is not there yet.
+    travel: usize,
 }
 
 impl Client {
@@ -228,6 +230,7 @@ impl Client {
             def,
             dialer: Dialer::new(def.name),
             inbox: Inbox::new(def.framing, def.reply_bytes_max, request.len()),
+            travel: request.len(),
             out: Some(Outbox::new(request, def.framing)),
             begun: None,
             answer_by: None,
@@ -321,8 +324,11 @@ impl StreamMachine for Client {
             };
         }
         if !self.inbox.started() {
-            // The deadline for the answer runs from when the request has left.
-            let by = *self.answer_by.get_or_insert(deadline(io.now(), self.def.deadline));
+            // The deadline for the answer runs from when the request has left. What the transport has taken may still be on its way: a
+            // slow link gets the time for that.
+            let travel = (self.travel as u64).checked_div(io.limits().rate_min).unwrap_or(0);
+            let within = self.def.deadline.saturating_add(Duration::from_secs(travel));
+            let by = *self.answer_by.get_or_insert(deadline(io.now(), within));
             if io.now() >= by {
                 return self.end(io, Err(RequestError::NoAnswer(self.def.deadline)));
             }
