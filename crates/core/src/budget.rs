@@ -45,12 +45,7 @@ impl Ledger {
     /// A ledger over `budget` bytes.
     pub fn new(budget: u64) -> Ledger {
         Ledger {
-            pool: Arc::new(Pool {
-                budget,
-                committed: AtomicU64::new(0),
-                refused: AtomicU64::new(0),
-                returns: AtomicU64::new(0),
-            }),
+            pool: Arc::new(Pool { budget, committed: AtomicU64::new(0), refused: AtomicU64::new(0), returns: AtomicU64::new(0) }),
         }
     }
 
@@ -82,12 +77,7 @@ impl Ledger {
             self.pool.refused.fetch_add(1, Relaxed);
             return None;
         }
-        Some(Arc::new(Account {
-            pool: self.pool.clone(),
-            floor,
-            max,
-            granted: AtomicU64::new(0),
-        }))
+        Some(Arc::new(Account { pool: self.pool.clone(), floor, max, granted: AtomicU64::new(0) }))
     }
 }
 
@@ -114,10 +104,7 @@ impl Account {
     /// Asks for `bytes`. `None`, with nothing changed but a counter, when they are above the account's ceiling or
     /// the node has no spare bytes above all floors: the caller waits, which is back-pressure.
     pub fn grant(self: &Arc<Account>, bytes: u64) -> Option<Grant> {
-        self.take(bytes).then(|| Grant {
-            account: self.clone(),
-            bytes,
-        })
+        self.take(bytes).then(|| Grant { account: self.clone(), bytes })
     }
 
     fn take(&self, bytes: u64) -> bool {

@@ -48,7 +48,6 @@ impl Random {
         let quarter = u64::try_from(base.as_micros()).unwrap_or(u64::MAX) / 4;
         let spread = quarter.saturating_mul(2).max(1);
         let draw = self.0.next_u64().checked_rem(spread).unwrap_or(0);
-        base.saturating_sub(Duration::from_micros(quarter))
-            .saturating_add(Duration::from_micros(draw))
+        base.saturating_sub(Duration::from_micros(quarter)).saturating_add(Duration::from_micros(draw))
     }
 }

@@ -212,10 +212,9 @@ impl RequestError {
             RequestError::Dial(error) => error.fault(),
             RequestError::Lost(_) => Fault::Network,
             RequestError::Unsupported(_) => Fault::Incompatible,
-            RequestError::NoAddress(_)
-            | RequestError::TooLarge { .. }
-            | RequestError::Definition(_)
-            | RequestError::Closing => Fault::Misuse,
+            RequestError::NoAddress(_) | RequestError::TooLarge { .. } | RequestError::Definition(_) | RequestError::Closing => {
+                Fault::Misuse
+            }
             _ => Fault::Peer,
         }
     }

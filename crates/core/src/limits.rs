@@ -167,8 +167,7 @@ impl Limits {
             Self::send_window_cost(self.send_window_min),
             Self::streams_cost(u64::from(self.streams_min)),
             self.inbox_bytes_min,
-            self.message_bytes_min
-                .saturating_mul(crate::message::Message::HELD_FACTOR),
+            self.message_bytes_min.saturating_mul(crate::message::Message::HELD_FACTOR),
         ]
         .iter()
         .fold(0, |sum, part| sum.saturating_add(*part))
@@ -200,9 +199,7 @@ impl Limits {
     /// Proves that the floors fit the memory and that the numbers make sense together.
     pub fn check(&self) -> Result<(), ConfigError> {
         let floor = self.connection_floor();
-        let needed = floor
-            .saturating_mul(u64::from(self.connections_max))
-            .saturating_add(self.strangers_floor());
+        let needed = floor.saturating_mul(u64::from(self.connections_max)).saturating_add(self.strangers_floor());
         if needed > self.memory_bytes {
             let room = self.memory_bytes.saturating_sub(self.strangers_floor());
             return Err(ConfigError::FloorsDoNotFit {
@@ -228,8 +225,11 @@ impl Limits {
             ("inbox_bytes_min is above inbox_bytes_max", self.inbox_bytes_min, self.inbox_bytes_max),
             ("retry_from is above handshakes_max", self.retry_from.into(), self.handshakes_max.into()),
             ("handshakes_max is above connections_max", self.handshakes_max.into(), self.connections_max.into()),
-            ("keep_alive has to be below half of idle_timeout (ms)",
-                millis(self.keep_alive).saturating_mul(2), millis(self.idle_timeout)),
+            (
+                "keep_alive has to be below half of idle_timeout (ms)",
+                millis(self.keep_alive).saturating_mul(2),
+                millis(self.idle_timeout),
+            ),
             ("a quantum is above a turn", self.quantum.into(), self.turn_work),
             ("receive_window_max has to fit 32 bits", self.receive_window_max, u64::from(u32::MAX)),
         ];

@@ -125,11 +125,7 @@ impl Buf for Message {
 
 impl From<Bytes> for Message {
     fn from(bytes: Bytes) -> Message {
-        Message {
-            len: bytes.len(),
-            chunks: VecDeque::from([bytes]),
-            tail: BytesMut::new(),
-        }
+        Message { len: bytes.len(), chunks: VecDeque::from([bytes]), tail: BytesMut::new() }
     }
 }
 
@@ -165,11 +161,7 @@ impl From<String> for Message {
 
 impl From<VecDeque<Bytes>> for Message {
     fn from(chunks: VecDeque<Bytes>) -> Message {
-        Message {
-            len: chunks.iter().map(Bytes::len).sum(),
-            chunks,
-            tail: BytesMut::new(),
-        }
+        Message { len: chunks.iter().map(Bytes::len).sum(), chunks, tail: BytesMut::new() }
     }
 }
 

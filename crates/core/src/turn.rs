@@ -25,12 +25,7 @@ struct Member {
 impl Turns {
     /// A ring that gives each visit `quantum` work units (at least one).
     pub fn new(quantum: u32) -> Turns {
-        Turns {
-            ring: VecDeque::new(),
-            members: Vec::new(),
-            quantum: i64::from(quantum.max(1)),
-            serving: None,
-        }
+        Turns { ring: VecDeque::new(), members: Vec::new(), quantum: i64::from(quantum.max(1)), serving: None }
     }
 
     /// Says that `id` has work. Does nothing when it is in the ring already.

@@ -117,10 +117,7 @@ mod tests {
         }
         assert_eq!(list.len(), 1);
         assert_eq!(list.pop_due(start + Duration::from_millis(8)), None);
-        assert_eq!(
-            list.pop_due(start + Duration::from_millis(9)),
-            Some((Key::Conn(1), Why::Handshake))
-        );
+        assert_eq!(list.pop_due(start + Duration::from_millis(9)), Some((Key::Conn(1), Why::Handshake)));
         armed.fired();
         list.set(&mut armed, Key::Conn(1), None);
         assert_eq!(list.first(), None);

@@ -85,10 +85,14 @@ fn granted(net: &Net) -> i64 {
 }
 
 fn answer_one(net: &mut Net) -> bool {
-    let request = net.take(SERVER, |event| matches!(event, Event::Request { .. }), |event| match event {
-        Event::Request { stream, body, .. } => (stream, body),
-        _ => unreachable!(),
-    });
+    let request = net.take(
+        SERVER,
+        |event| matches!(event, Event::Request { .. }),
+        |event| match event {
+            Event::Request { stream, body, .. } => (stream, body),
+            _ => unreachable!(),
+        },
+    );
     let Some((stream, body)) = request else {
         return false;
     };

@@ -7,7 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use harness::{Net, address};
 use strait_core::{
-    DialError, Event, Idle, Limits, Message, Priority, RawRead, Request, RequestError, SocketId, StreamError, StreamProtocol, StreamRef,
+    DialError, Event, Idle, Limits, Message, Priority, RawRead, Request, RequestError, SocketId, StreamError, StreamProtocol,
+    StreamRef,
 };
 
 static ECHO: Request = Request::new("/test/echo/1", 1 << 20, 1 << 20, Duration::from_secs(60), 8);
@@ -34,10 +35,14 @@ fn ask(net: &mut Net, body: Vec<u8>) -> StreamRef {
 
 fn requests(net: &mut Net) -> Vec<(StreamRef, Message)> {
     let mut found = Vec::new();
-    while let Some(one) = net.take(1, |event| matches!(event, Event::Request { .. }), |event| match event {
-        Event::Request { stream, body, .. } => (stream, body),
-        _ => unreachable!(),
-    }) {
+    while let Some(one) = net.take(
+        1,
+        |event| matches!(event, Event::Request { .. }),
+        |event| match event {
+            Event::Request { stream, body, .. } => (stream, body),
+            _ => unreachable!(),
+        },
+    ) {
         found.push(one);
     }
     found
@@ -99,7 +104,10 @@ fn connections_beyond_the_limit_are_refused_and_told_so() {
     assert_eq!(net.nodes[0].counters().totals.refused, 2);
     assert_eq!(net.nodes[0].peers().count(), 2, "who was there is not touched");
     let peer = net.peer(1);
-    assert!(matches!(net.nodes[0].dial(net.now, SocketId(0), address(3), peer), Err(DialError::Full(_))), "nor does it dial more");
+    assert!(
+        matches!(net.nodes[0].dial(net.now, SocketId(0), address(3), peer), Err(DialError::Full(_))),
+        "nor does it dial more"
+    );
     net.close();
 }
 

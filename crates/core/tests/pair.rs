@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use harness::{Faults, Net, address};
 use strait_core::{
-    Breach, DialError, Event, Idle, Message, Priority, RawRead, Refused, Request, RequestError, SocketId, StreamError, StreamProtocol,
-    StreamRef,
+    Breach, DialError, Event, Idle, Message, Priority, RawRead, Refused, Request, RequestError, SocketId, StreamError,
+    StreamProtocol, StreamRef,
 };
 
 static ECHO: Request = Request::new("/test/echo/1", 1 << 20, 1 << 20, Duration::from_secs(10), 8);
@@ -35,9 +35,7 @@ fn ask(net: &mut Net, def: &'static Request, body: Vec<u8>) -> StreamRef {
 
 fn reply(net: &mut Net, wanted: StreamRef) -> Result<Vec<u8>, RequestError> {
     net.next(0, |event| match event {
-        Event::Reply { stream, result } if *stream == wanted => {
-            Some(result.clone().map(|message| message.into_bytes().to_vec()))
-        }
+        Event::Reply { stream, result } if *stream == wanted => Some(result.clone().map(|message| message.into_bytes().to_vec())),
         _ => None,
     })
 }
@@ -297,7 +295,10 @@ fn each_stream_has_one_outcome_when_the_connection_ends() {
         net.nodes[side].disconnect(net.now, &peer);
         net.run(Duration::from_secs(40));
         for (wanted, kind) in [(name, "asked"), (late, "asked late")] {
-            let outcomes = net.count(0, |event| matches!(event, Event::Reply { stream, result: Err(RequestError::Lost(_)) } if *stream == wanted));
+            let outcomes = net.count(
+                0,
+                |event| matches!(event, Event::Reply { stream, result: Err(RequestError::Lost(_)) } if *stream == wanted),
+            );
             assert_eq!(outcomes, 1, "{kind}, closed by {side}");
         }
         assert_eq!(net.count(0, |event| matches!(event, Event::Ended { stream, .. } if *stream == ours)), 1);

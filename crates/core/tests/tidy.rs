@@ -30,7 +30,8 @@ const FOUNDATION: &[&str] = &["stream.rs", "budget.rs", "turn.rs", "wake.rs", "l
 const PROOFS: &[&str] = &["docs/principles.md", "docs/attacks.md"];
 
 type Rule = fn(&Source) -> Vec<String>;
-const RULES: &[Rule] = &[file_length, function_length, core_layers, quic_crate_in_one_file, purity, no_unbounded_queue, unsafe_is_forbidden];
+const RULES: &[Rule] =
+    &[file_length, function_length, core_layers, quic_crate_in_one_file, purity, no_unbounded_queue, unsafe_is_forbidden];
 
 #[test]
 fn the_repository_is_tidy() {
@@ -47,7 +48,8 @@ fn the_repository_is_tidy() {
     }
     for path in PROOFS {
         let text = fs::read_to_string(root.join(path)).expect(path);
-        let read = |file: &str| fs::read_to_string(root.join("crates").join(file)).or_else(|_| fs::read_to_string(root.join(file))).ok();
+        let read =
+            |file: &str| fs::read_to_string(root.join("crates").join(file)).or_else(|_| fs::read_to_string(root.join(file))).ok();
         found.extend(proofs_exist(path, &text, &read));
     }
     assert!(found.is_empty(), "{} untidy places:\n{}", found.len(), found.join("\n"));
@@ -74,7 +76,9 @@ fn function_length(source: &Source) -> Vec<String> {
         };
         let lines = code[at..=end].lines().count();
         if lines > FUNCTION_LINES_MAX {
-            found.push(source.says(at, &format!("fn {name} has {lines} lines, at most {FUNCTION_LINES_MAX} are allowed: split it")));
+            found.push(
+                source.says(at, &format!("fn {name} has {lines} lines, at most {FUNCTION_LINES_MAX} are allowed: split it")),
+            );
         }
     }
     found
@@ -98,7 +102,9 @@ fn core_layers(source: &Source) -> Vec<String> {
             // What a byte's urgency is, the transport has to know.
             let excepted = *module == "proto" && file.starts_with("conn/") && word_at(&code, at + "proto::".len()) == "Priority";
             if is_path(&code, at, module) && !excepted {
-                found.push(source.says(at, &format!("`{module}` is named here, which is not below this file (see ARCHITECTURE.md)")));
+                found.push(
+                    source.says(at, &format!("`{module}` is named here, which is not below this file (see ARCHITECTURE.md)")),
+                );
             }
         }
     }
@@ -146,7 +152,8 @@ fn purity(source: &Source) -> Vec<String> {
 /// Why: a queue without a bound turns a slow reader into lost memory. Every queue has a cap, and a full one slows its sender.
 fn no_unbounded_queue(source: &Source) -> Vec<String> {
     let why = "a queue without a bound: use one with a capacity";
-    let forbidden = ["unbounded_channel", "UnboundedSender", "UnboundedReceiver", "mpsc::channel()", "unbounded()", "mpsc::channel::<"];
+    let forbidden =
+        ["unbounded_channel", "UnboundedSender", "UnboundedReceiver", "mpsc::channel()", "unbounded()", "mpsc::channel::<"];
     let mut found: Vec<String> = forbidden.iter().flat_map(|what| source.complain(what, &source.code, why)).collect();
     // `mpsc::channel::<T>(cap)` is the bounded one of tokio; without arguments it is the standard library's unbounded one.
     found.retain(|text| {
@@ -251,7 +258,8 @@ impl Source {
 }
 
 fn blank(code: &mut String, start: usize, end: usize) {
-    let blanks: String = code[start..end].chars().flat_map(|c| if c == '\n' { vec!['\n'] } else { vec![' '; c.len_utf8()] }).collect();
+    let blanks: String =
+        code[start..end].chars().flat_map(|c| if c == '\n' { vec!['\n'] } else { vec![' '; c.len_utf8()] }).collect();
     code.replace_range(start..end, &blanks);
 }
 
@@ -408,9 +416,13 @@ fn long_files_are_found() {
 #[test]
 fn long_functions_are_found() {
     let function = |lines: usize| {
-        format!("impl A {{\n    async fn long<'a>(x: [u8; 3], y: &'a str) -> fn(u8) -> [u8; 2]\n{}}}\n}}", "{\n}\n".repeat(lines / 2))
+        format!(
+            "impl A {{\n    async fn long<'a>(x: [u8; 3], y: &'a str) -> fn(u8) -> [u8; 2]\n{}}}\n}}",
+            "{\n}\n".repeat(lines / 2)
+        )
     };
-    let body = |lines: usize| function(2).replace("{\n}\n}\n}", &format!("{{\n{}}}\n}}", "    f(\"}\", '{'); // }\n".repeat(lines - 3)));
+    let body =
+        |lines: usize| function(2).replace("{\n}\n}\n}", &format!("{{\n{}}}\n}}", "    f(\"}\", '{'); // }\n".repeat(lines - 3)));
     assert_eq!(count(function_length, "crates/sim/src/a.rs", &body(FUNCTION_LINES_MAX)), 0);
     let found = function_length(&Source::new("crates/sim/src/a.rs", &body(FUNCTION_LINES_MAX + 1)));
     assert_eq!(found.len(), 1);
@@ -431,18 +443,28 @@ fn layer_violations_in_the_core_are_found() {
         assert_eq!(at(file, "use crate::proto::Priority;\nuse crate::node;\nfn f() { crate::conn::f() }"), 3, "{file}");
         assert!(root().join("crates/core/src").join(file).exists(), "{file} was moved: move its rule too");
     }
-    assert_eq!(at("turn.rs", "// not crate::node\nfn f(node: u8) -> u8 { node }\n#[cfg(test)]\nmod tests { use crate::node; }"), 0);
+    assert_eq!(
+        at("turn.rs", "// not crate::node\nfn f(node: u8) -> u8 { node }\n#[cfg(test)]\nmod tests { use crate::node; }"),
+        0
+    );
     assert_eq!(at("node/mod.rs", "use crate::conn::quic; use crate::proto;"), 0);
 }
 
 #[test]
 fn layer_violations_of_crates_are_found() {
     assert_eq!(crate_layers("wire", "[dependencies]\nbytes = \"1\"\nstrait-core.workspace = true\n").len(), 1);
-    assert_eq!(crate_layers("core", "[dependencies]\nstrait-wire.workspace = true\n[dev-dependencies]\nstrait-sim = \"1\"\n").len(), 1);
+    assert_eq!(
+        crate_layers("core", "[dependencies]\nstrait-wire.workspace = true\n[dev-dependencies]\nstrait-sim = \"1\"\n").len(),
+        1
+    );
     assert_eq!(crate_layers("strait", "[target.'cfg(unix)'.dependencies.strait-cli]\nworkspace = true\n").len(), 2);
-    assert_eq!(crate_layers("cli", "[dependencies]\nstrait.workspace = true\n[dev-dependencies]\nstrait-sim.workspace = true\n").len(), 0);
+    assert_eq!(
+        crate_layers("cli", "[dependencies]\nstrait.workspace = true\n[dev-dependencies]\nstrait-sim.workspace = true\n").len(),
+        0
+    );
     assert_eq!(crate_layers("cli", "[build-dependencies]\nstrait-sim.workspace = true\n").len(), 1);
-    let crates = fs::read_dir(root().join("crates")).expect("crates").flatten().filter(|entry| entry.path().join("Cargo.toml").exists());
+    let crates =
+        fs::read_dir(root().join("crates")).expect("crates").flatten().filter(|entry| entry.path().join("Cargo.toml").exists());
     assert_eq!(crates.count(), LAYERS.len(), "each crate needs a line in LAYERS");
 }
 

@@ -64,11 +64,7 @@ pub(crate) async fn connect(shared: &Arc<Shared>, peer: PeerId) -> Result<(), Co
     Err(ConnectError { peer, attempts })
 }
 
-fn begin<'a>(
-    shared: &'a Shared,
-    peer: PeerId,
-    results: &DialSender,
-) -> (Dials<'a>, Vec<(Multiaddr, DialError)>) {
+fn begin<'a>(shared: &'a Shared, peer: PeerId, results: &DialSender) -> (Dials<'a>, Vec<(Multiaddr, DialError)>) {
     let (mut open, mut attempts) = (Vec::new(), Vec::new());
     shared.ask(|state, now| {
         for address in state.addresses(&peer).into_iter().rev().take(DIALS_MAX) {

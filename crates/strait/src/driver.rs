@@ -112,7 +112,8 @@ impl Sockets {
                 continue;
             }
             let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
-            let mut ips: Vec<IpAddr> = interfaces.iter().map(if_addrs::Interface::ip).filter(|ip| usable(ip, &socket.local)).collect();
+            let mut ips: Vec<IpAddr> =
+                interfaces.iter().map(if_addrs::Interface::ip).filter(|ip| usable(ip, &socket.local)).collect();
             // Loopback last: it works from this machine only.
             ips.sort_by_key(|ip| (ip.is_loopback(), *ip));
             ips.dedup();

@@ -149,12 +149,7 @@ impl Node {
     ///
     /// # Errors
     /// [`RequestError`] says what happened and whether the peer may have seen the request.
-    pub async fn request(
-        &self,
-        peer: PeerId,
-        def: &'static Request,
-        body: impl Into<Message>,
-    ) -> Result<Message, RequestError> {
+    pub async fn request(&self, peer: PeerId, def: &'static Request, body: impl Into<Message>) -> Result<Message, RequestError> {
         self.request_with(peer, def, Priority::Normal, body.into()).await
     }
 

@@ -58,10 +58,7 @@ pub struct RecvHalf {
 impl Stream {
     pub(crate) fn new(shared: Arc<Shared>, name: StreamRef, peer: PeerId, permit: Option<OwnedSemaphorePermit>) -> Stream {
         let common = Arc::new(Common { shared, name, peer, _permit: permit });
-        Stream {
-            send: SendHalf { common: common.clone(), finished: false },
-            recv: RecvHalf { common, finished: false },
-        }
+        Stream { send: SendHalf { common: common.clone(), finished: false }, recv: RecvHalf { common, finished: false } }
     }
 
     /// Who is at the other end.

@@ -128,11 +128,7 @@ impl Turn {
         if state.draining {
             shared.closing.notify_waiters();
         }
-        Rest {
-            work_left: self.work_left,
-            blocked,
-            wake: state.core.poll_wake().map(|(at, _)| at),
-        }
+        Rest { work_left: self.work_left, blocked, wake: state.core.poll_wake().map(|(at, _)| at) }
     }
 
     /// Sends until nothing is left or the socket is full.

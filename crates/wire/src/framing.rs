@@ -80,25 +80,13 @@ mod tests {
         // 200 GB in six bytes.
         let mut header = Vec::new();
         varint::encode(200 << 30, &mut header);
-        assert_eq!(
-            frame_len(&header, 1 << 20),
-            Err(FrameError::TooLong {
-                announced: 200 << 30,
-                max: 1 << 20
-            })
-        );
+        assert_eq!(frame_len(&header, 1 << 20), Err(FrameError::TooLong { announced: 200 << 30, max: 1 << 20 }));
     }
 
     #[test]
     fn limit_is_inclusive() {
         assert_eq!(frame_len(&[4], 4), Ok(Some((1, 4))));
-        assert_eq!(
-            frame_len(&[5], 4),
-            Err(FrameError::TooLong {
-                announced: 5,
-                max: 4
-            })
-        );
+        assert_eq!(frame_len(&[5], 4), Err(FrameError::TooLong { announced: 5, max: 4 }));
         assert_eq!(frame_len(&[0], 0), Ok(Some((1, 0))));
         assert_eq!(frame(&[0], 0), Ok(Some((&[][..], 1))));
     }
@@ -108,14 +96,8 @@ mod tests {
         assert_eq!(frame_len(&[], 4), Ok(None));
         assert_eq!(frame_len(&[0x80], 4), Ok(None));
         assert_eq!(frame(&[3, 1, 2], 4), Ok(None));
-        assert_eq!(
-            frame_len(&[0x81, 0x00], 4),
-            Err(FrameError::Length(VarintError::NotMinimal))
-        );
-        assert_eq!(
-            frame_len(&[0xff; 9], usize::MAX),
-            Err(FrameError::Length(VarintError::TooLong))
-        );
+        assert_eq!(frame_len(&[0x81, 0x00], 4), Err(FrameError::Length(VarintError::NotMinimal)));
+        assert_eq!(frame_len(&[0xff; 9], usize::MAX), Err(FrameError::Length(VarintError::TooLong)));
     }
 
     proptest! {

@@ -25,10 +25,7 @@ pub fn varint(bytes: &[u8]) {
             varint::encode(value, &mut again);
             assert_eq!(again, front(bytes, used), "another spelling of {value}");
             assert_eq!(varint::encoded_len(value), used);
-            assert_eq!(
-                varint::decode(front(bytes, used.saturating_sub(1))),
-                Ok(None)
-            );
+            assert_eq!(varint::decode(front(bytes, used.saturating_sub(1))), Ok(None));
         }
         Ok(None) => assert!(bytes.len() < varint::BYTES_MAX),
         Err(_) => assert!(!bytes.is_empty()),
@@ -119,24 +116,10 @@ pub fn identify(bytes: &[u8]) {
     };
     assert!(bytes.len() <= limits.message_bytes_max);
     assert!(found.listen_addrs.len() <= limits.addrs_max);
-    assert!(
-        found
-            .listen_addrs
-            .iter()
-            .all(|addr| addr.len() <= limits.addr_bytes_max)
-    );
+    assert!(found.listen_addrs.iter().all(|addr| addr.len() <= limits.addr_bytes_max));
     assert!(found.protocols.len() <= limits.protocols_max);
-    assert!(
-        found
-            .protocols
-            .iter()
-            .all(|name| name.len() <= limits.protocol_bytes_max)
-    );
-    assert!(
-        found
-            .agent_version
-            .is_none_or(|agent| agent.len() <= limits.agent_bytes_max)
-    );
+    assert!(found.protocols.iter().all(|name| name.len() <= limits.protocol_bytes_max));
+    assert!(found.agent_version.is_none_or(|agent| agent.len() <= limits.agent_bytes_max));
     assert!(found.dropped <= bytes.len());
 
     found.dropped = 0;

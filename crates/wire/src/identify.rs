@@ -116,10 +116,7 @@ impl<'a> Identify<'a> {
     /// [`IdentifyError`]: too long as a whole, or not the format (names that are not UTF-8 included).
     pub fn decode(message: &'a [u8], limits: &IdentifyLimits) -> Result<Self, IdentifyError> {
         if message.len() > limits.message_bytes_max {
-            return Err(IdentifyError::TooLong {
-                bytes: message.len(),
-                max: limits.message_bytes_max,
-            });
+            return Err(IdentifyError::TooLong { bytes: message.len(), max: limits.message_bytes_max });
         }
         let mut out = Identify::default();
         for field in Reader::new(message) {
@@ -134,26 +131,10 @@ impl<'a> Identify<'a> {
                     let (items, bytes) = (limits.protocols_max, limits.protocol_bytes_max);
                     push(&mut out.protocols, value.text(number)?, items, bytes)
                 }
-                OBSERVED_ADDR => set(
-                    &mut out.observed_addr,
-                    value.bytes(number)?,
-                    limits.addr_bytes_max,
-                ),
-                PROTOCOL_VERSION => set(
-                    &mut out.protocol_version,
-                    value.text(number)?,
-                    limits.agent_bytes_max,
-                ),
-                AGENT_VERSION => set(
-                    &mut out.agent_version,
-                    value.text(number)?,
-                    limits.agent_bytes_max,
-                ),
-                SIGNED_PEER_RECORD => set(
-                    &mut out.signed_peer_record,
-                    value.bytes(number)?,
-                    usize::MAX,
-                ),
+                OBSERVED_ADDR => set(&mut out.observed_addr, value.bytes(number)?, limits.addr_bytes_max),
+                PROTOCOL_VERSION => set(&mut out.protocol_version, value.text(number)?, limits.agent_bytes_max),
+                AGENT_VERSION => set(&mut out.agent_version, value.text(number)?, limits.agent_bytes_max),
+                SIGNED_PEER_RECORD => set(&mut out.signed_peer_record, value.bytes(number)?, usize::MAX),
                 _ => true,
             };
             if !kept {
@@ -168,9 +149,7 @@ impl<'a> Identify<'a> {
     pub fn encoded_len(&self) -> usize {
         self.listen_addrs
             .iter()
-            .fold(self.len_without_addrs(), |sum, addr| {
-                sum.saturating_add(protobuf::bytes_len(LISTEN_ADDRS, addr.len()))
-            })
+            .fold(self.len_without_addrs(), |sum, addr| sum.saturating_add(protobuf::bytes_len(LISTEN_ADDRS, addr.len())))
     }
 
     /// Writes the message, without a length prefix, in at most [`ENCODED_BYTES_MAX`] bytes.
@@ -223,20 +202,11 @@ impl<'a> Identify<'a> {
     }
 
     fn len_without_addrs(&self) -> usize {
-        let key = self
-            .public_key
-            .map(|key| protobuf::bytes_len(PUBLIC_KEY, key.len()));
-        let protocols = self
-            .protocols
-            .iter()
-            .map(|name| protobuf::bytes_len(PROTOCOLS, name.len()));
+        let key = self.public_key.map(|key| protobuf::bytes_len(PUBLIC_KEY, key.len()));
+        let protocols = self.protocols.iter().map(|name| protobuf::bytes_len(PROTOCOLS, name.len()));
         let single = self.single_fields().into_iter();
-        let single =
-            single.filter_map(|(number, value)| Some(protobuf::bytes_len(number, value?.len())));
-        key.into_iter()
-            .chain(protocols)
-            .chain(single)
-            .fold(0, usize::saturating_add)
+        let single = single.filter_map(|(number, value)| Some(protobuf::bytes_len(number, value?.len())));
+        key.into_iter().chain(protocols).chain(single).fold(0, usize::saturating_add)
     }
 }
 
@@ -275,10 +245,7 @@ mod tests {
     fn message<'a>() -> Identify<'a> {
         Identify {
             public_key: Some(b"\x08\x01\x12\x02ab"),
-            listen_addrs: vec![
-                &[4, 127, 0, 0, 1, 6, 0x1f, 0x90],
-                &[4, 10, 0, 0, 1, 6, 0, 80],
-            ],
+            listen_addrs: vec![&[4, 127, 0, 0, 1, 6, 0x1f, 0x90], &[4, 10, 0, 0, 1, 6, 0, 80]],
             protocols: vec!["/ipfs/id/1.0.0", "/ipfs/ping/1.0.0"],
             observed_addr: Some(&[4, 192, 0, 2, 1, 6, 0x1f, 0x90]),
             protocol_version: Some("ipfs/0.1.0"),
@@ -297,18 +264,8 @@ mod tests {
         assert_eq!(numbers, [1, 2, 2, 3, 3, 4, 5, 6, 8]);
         assert_eq!(Identify::decode(&out, &LIMITS), Ok(message()));
         // Tag bytes written by hand: (number << 3) | 2.
-        assert_eq!(
-            Identify::decode(b"\x32\x01a\x2a\x01p", &LIMITS)
-                .unwrap()
-                .agent_version,
-            Some("a")
-        );
-        assert_eq!(
-            Identify::decode(b"\x32\x01a\x2a\x01p", &LIMITS)
-                .unwrap()
-                .protocol_version,
-            Some("p")
-        );
+        assert_eq!(Identify::decode(b"\x32\x01a\x2a\x01p", &LIMITS).unwrap().agent_version, Some("a"));
+        assert_eq!(Identify::decode(b"\x32\x01a\x2a\x01p", &LIMITS).unwrap().protocol_version, Some("p"));
     }
 
     #[test]
@@ -319,14 +276,8 @@ mod tests {
     #[test]
     fn joined_frames_are_one_message() {
         let whole = message();
-        let first = Identify {
-            signed_peer_record: None,
-            ..message()
-        };
-        let second = Identify {
-            signed_peer_record: whole.signed_peer_record,
-            ..Identify::default()
-        };
+        let first = Identify { signed_peer_record: None, ..message() };
+        let second = Identify { signed_peer_record: whole.signed_peer_record, ..Identify::default() };
         let mut out = Vec::new();
         first.encode(&mut out).unwrap();
         second.encode(&mut out).unwrap();
@@ -360,23 +311,14 @@ mod tests {
             Writer::new(&mut out).bytes(PROTOCOLS, b"/");
         }
         let got = Identify::decode(&out, &LIMITS).unwrap();
-        assert_eq!(
-            (got.listen_addrs.len(), got.protocols.len(), got.dropped),
-            (4, 3, 1993)
-        );
+        assert_eq!((got.listen_addrs.len(), got.protocols.len(), got.dropped), (4, 3, 1993));
         assert!(got.listen_addrs.capacity() <= 8);
     }
 
     #[test]
     fn malformed_is_an_error() {
         let long = vec![0; LIMITS.message_bytes_max + 1];
-        assert_eq!(
-            Identify::decode(&long, &LIMITS),
-            Err(IdentifyError::TooLong {
-                bytes: 8193,
-                max: 8192
-            })
-        );
+        assert_eq!(Identify::decode(&long, &LIMITS), Err(IdentifyError::TooLong { bytes: 8193, max: 8192 }));
         let refuse = |bytes: &[u8]| Identify::decode(bytes, &LIMITS).unwrap_err();
         assert_eq!(refuse(b"\x08\x01"), ProtobufError::WrongType(1).into());
         assert_eq!(refuse(b"\x1a\x02/\xff"), ProtobufError::NotUtf8(3).into());
@@ -399,10 +341,7 @@ mod tests {
     fn encoding_leaves_out_addresses_from_the_end() {
         let addr = [0u8; 98];
         // 100 bytes each on the wire, so 40 of them leave 96 bytes, and 41 do not fit.
-        let sent = Identify {
-            listen_addrs: vec![&addr; 50],
-            ..Identify::default()
-        };
+        let sent = Identify { listen_addrs: vec![&addr; 50], ..Identify::default() };
         let mut out = Vec::new();
         assert_eq!(sent.encode(&mut out), Ok(10));
         assert_eq!(out.len(), 4000);
@@ -413,21 +352,14 @@ mod tests {
         assert_eq!(out.len(), ENCODED_BYTES_MAX);
         exact.signed_peer_record = Some(&[0; 95]);
         let mut out = Vec::new();
-        assert_eq!(
-            exact.encode(&mut out),
-            Ok(11),
-            "one byte too many costs an address"
-        );
+        assert_eq!(exact.encode(&mut out), Ok(11), "one byte too many costs an address");
         assert_eq!(out.len(), ENCODED_BYTES_MAX - 99);
     }
 
     #[test]
     fn encoding_refuses_what_peers_would_not_read() {
         let record = [0; ENCODED_BYTES_MAX];
-        let sent = Identify {
-            signed_peer_record: Some(&record),
-            ..message()
-        };
+        let sent = Identify { signed_peer_record: Some(&record), ..message() };
         let mut out = Vec::new();
         let error = sent.encode(&mut out).unwrap_err();
         assert!(error.bytes > ENCODED_BYTES_MAX);

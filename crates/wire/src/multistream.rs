@@ -46,9 +46,7 @@ pub enum MultistreamError {
     #[error("not a multistream-select message: it does not end with a newline")]
     NoNewline,
     /// The message is text, and neither a name nor one of the fixed words.
-    #[error(
-        "not a multistream-select message: it starts with no slash and is neither `na` nor `ls`"
-    )]
+    #[error("not a multistream-select message: it starts with no slash and is neither `na` nor `ls`")]
     NotAName,
     /// The name is not UTF-8.
     #[error("a protocol name is not UTF-8")]
@@ -184,27 +182,15 @@ mod tests {
     #[test]
     fn specification_vectors() {
         // Both from the specification: 0x036e610a and 0x036c730a.
-        assert_eq!(
-            decode(b"\x03na\n", 1024),
-            Ok(Some((Message::NotAvailable, 4)))
-        );
+        assert_eq!(decode(b"\x03na\n", 1024), Ok(Some((Message::NotAvailable, 4))));
         assert_eq!(decode(b"\x03ls\n", 1024), Ok(Some((Message::List, 4))));
-        assert_eq!(
-            decode(b"\x13/multistream/1.0.0\n", 1024),
-            Ok(Some((Message::Header, 20)))
-        );
+        assert_eq!(decode(b"\x13/multistream/1.0.0\n", 1024), Ok(Some((Message::Header, 20))));
         let mut out = Vec::new();
         header(&mut out);
         na(&mut out);
         protocol("/ipfs/kad/1.0.0", &mut out).unwrap();
-        assert_eq!(
-            out,
-            b"\x13/multistream/1.0.0\n\x03na\n\x10/ipfs/kad/1.0.0\n"
-        );
-        assert_eq!(
-            decode(&out[24..], 1024),
-            Ok(Some((Message::Protocol("/ipfs/kad/1.0.0"), 17)))
-        );
+        assert_eq!(out, b"\x13/multistream/1.0.0\n\x03na\n\x10/ipfs/kad/1.0.0\n");
+        assert_eq!(decode(&out[24..], 1024), Ok(Some((Message::Protocol("/ipfs/kad/1.0.0"), 17))));
     }
 
     #[test]
@@ -226,10 +212,7 @@ mod tests {
         let max = MESSAGE_BYTES_MAX;
         let mut out = Vec::new();
         framing::put_header(max + 1, &mut out);
-        let too_long = FrameError::TooLong {
-            announced: 1025,
-            max,
-        };
+        let too_long = FrameError::TooLong { announced: 1025, max };
         assert_eq!(decode(&out, max), Err(too_long.into()));
     }
 
@@ -243,10 +226,7 @@ mod tests {
         assert_eq!((message, used), (Message::Protocol(&longest), out.len()));
 
         let written = out.len();
-        assert_eq!(
-            protocol(&format!("{longest}x"), &mut out),
-            Err(NameError::TooLong(1024))
-        );
+        assert_eq!(protocol(&format!("{longest}x"), &mut out), Err(NameError::TooLong(1024)));
         assert_eq!(protocol("app/1", &mut out), Err(NameError::NoSlash));
         assert_eq!(protocol("", &mut out), Err(NameError::NoSlash));
         assert_eq!(protocol("/a\nb", &mut out), Err(NameError::Newline));

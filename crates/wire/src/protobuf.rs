@@ -122,10 +122,7 @@ impl<'a> Reader<'a> {
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], ProtobufError> {
-        let (array, rest) = self
-            .rest
-            .split_first_chunk()
-            .ok_or(ProtobufError::Truncated)?;
+        let (array, rest) = self.rest.split_first_chunk().ok_or(ProtobufError::Truncated)?;
         self.rest = rest;
         Ok(*array)
     }
@@ -141,10 +138,7 @@ impl<'a> Reader<'a> {
             1 => Value::Fixed64(u64::from_le_bytes(self.array()?)),
             2 => {
                 let len = usize::try_from(self.number()?).map_err(|_| ProtobufError::Truncated)?;
-                let (bytes, rest) = self
-                    .rest
-                    .split_at_checked(len)
-                    .ok_or(ProtobufError::Truncated)?;
+                let (bytes, rest) = self.rest.split_at_checked(len).ok_or(ProtobufError::Truncated)?;
                 self.rest = rest;
                 Value::Bytes(bytes)
             }
@@ -214,10 +208,7 @@ impl<'b, B: BufMut> Writer<'b, B> {
     }
 
     fn key(&mut self, field: u32, wire_type: u64) {
-        debug_assert!(
-            (1..=FIELD_NUMBER_MAX).contains(&field),
-            "field number {field}"
-        );
+        debug_assert!((1..=FIELD_NUMBER_MAX).contains(&field), "field number {field}");
         varint::encode(u64::from(field) << 3 | wire_type, self.out);
     }
 }
@@ -225,9 +216,7 @@ impl<'b, B: BufMut> Writer<'b, B> {
 /// How many bytes [`Writer::bytes`] writes for a value of `len` bytes in field `field`.
 #[must_use]
 pub const fn bytes_len(field: u32, len: usize) -> usize {
-    varint::encoded_len((field as u64) << 3)
-        .saturating_add(varint::encoded_len(len as u64))
-        .saturating_add(len)
+    varint::encoded_len((field as u64) << 3).saturating_add(varint::encoded_len(len as u64)).saturating_add(len)
 }
 
 #[cfg(test)]
@@ -242,19 +231,11 @@ mod tests {
     #[test]
     fn documented_examples() {
         // From the encoding guide: field 1 = 150, field 2 = "testing".
-        assert_eq!(
-            fields(&[0x08, 0x96, 0x01]),
-            Ok(vec![(1, Value::Varint(150))])
-        );
+        assert_eq!(fields(&[0x08, 0x96, 0x01]), Ok(vec![(1, Value::Varint(150))]));
         let testing = [0x12, 0x07, 0x74, 0x65, 0x73, 0x74, 0x69, 0x6e, 0x67];
         assert_eq!(fields(&testing), Ok(vec![(2, Value::Bytes(b"testing"))]));
-        let minus_two = [
-            0x08, 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01,
-        ];
-        assert_eq!(
-            fields(&minus_two),
-            Ok(vec![(1, Value::Varint(-2i64 as u64))])
-        );
+        let minus_two = [0x08, 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01];
+        assert_eq!(fields(&minus_two), Ok(vec![(1, Value::Varint(-2i64 as u64))]));
     }
 
     #[test]
@@ -262,27 +243,18 @@ mod tests {
         assert_eq!(fields(&[0x08]), Err(ProtobufError::Truncated));
         assert_eq!(fields(&[0x80]), Err(ProtobufError::Truncated));
         assert_eq!(fields(&[0x12, 0x02, 0x00]), Err(ProtobufError::Truncated));
-        assert_eq!(
-            fields(&[0x09, 0, 0, 0, 0, 0, 0, 0]),
-            Err(ProtobufError::Truncated)
-        );
+        assert_eq!(fields(&[0x09, 0, 0, 0, 0, 0, 0, 0]), Err(ProtobufError::Truncated));
         assert_eq!(fields(&[0x0d, 0, 0, 0]), Err(ProtobufError::Truncated));
         assert_eq!(fields(&[0x00, 0x00]), Err(ProtobufError::FieldNumber));
         assert_eq!(fields(&[0x0b, 0x0c]), Err(ProtobufError::WireType(3)));
         assert_eq!(fields(&[0x0c]), Err(ProtobufError::WireType(4)));
         assert_eq!(fields(&[0x0e]), Err(ProtobufError::WireType(6)));
-        let eleven = [
-            0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01,
-        ];
+        let eleven = [0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01];
         assert_eq!(fields(&eleven), Err(ProtobufError::NumberTooLong));
-        let bit_64 = [
-            0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02,
-        ];
+        let bit_64 = [0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02];
         assert_eq!(fields(&bit_64), Err(ProtobufError::NumberTooLong));
         // A length of nearly 2^64 is no reason to overflow.
-        let vast = [
-            0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01, 0x00,
-        ];
+        let vast = [0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01, 0x00];
         assert_eq!(fields(&vast), Err(ProtobufError::Truncated));
         let mut key = Vec::new();
         varint::encode(u64::from(FIELD_NUMBER_MAX + 1) << 3, &mut key);
@@ -315,15 +287,9 @@ mod tests {
     fn types_of_values() {
         assert_eq!(Value::Varint(3).varint(1), Ok(3));
         assert_eq!(Value::Varint(3).bytes(7), Err(ProtobufError::WrongType(7)));
-        assert_eq!(
-            Value::Bytes(b"x").varint(7),
-            Err(ProtobufError::WrongType(7))
-        );
+        assert_eq!(Value::Bytes(b"x").varint(7), Err(ProtobufError::WrongType(7)));
         assert_eq!(Value::Bytes(b"x").text(7), Ok("x"));
-        assert_eq!(
-            Value::Bytes(b"\xff").text(7),
-            Err(ProtobufError::NotUtf8(7))
-        );
+        assert_eq!(Value::Bytes(b"\xff").text(7), Err(ProtobufError::NotUtf8(7)));
     }
 
     proptest! {

@@ -47,11 +47,7 @@ pub fn decode(bytes: &[u8]) -> Result<Option<(u64, usize)>, VarintError> {
             return Ok(Some((value, index.saturating_add(1))));
         }
     }
-    if bytes.len() >= BYTES_MAX {
-        Err(VarintError::TooLong)
-    } else {
-        Ok(None)
-    }
+    if bytes.len() >= BYTES_MAX { Err(VarintError::TooLong) } else { Ok(None) }
 }
 
 /// How many bytes `value` takes: 1 to 9 up to [`VALUE_MAX`], 10 above it (protobuf needs those).

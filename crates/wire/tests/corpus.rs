@@ -7,14 +7,9 @@ use strait_wire::fuzz_entry;
 
 /// Runs `entry` on every file of `fuzz/corpus/<target>` and on every prefix of it.
 fn replay(target: &str, entry: fn(&[u8])) {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../fuzz/corpus")
-        .join(target);
-    let listing = std::fs::read_dir(&dir)
-        .unwrap_or_else(|error| panic!("{} cannot be read: {error}", dir.display()));
-    let mut files: Vec<_> = listing
-        .map(|file| file.expect("a directory entry").path())
-        .collect();
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
+    let listing = std::fs::read_dir(&dir).unwrap_or_else(|error| panic!("{} cannot be read: {error}", dir.display()));
+    let mut files: Vec<_> = listing.map(|file| file.expect("a directory entry").path()).collect();
     files.sort();
     assert!(files.len() >= 5, "{} has lost its seeds", dir.display());
     for file in files {

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
 use libp2p_identity::{Keypair, PeerId};
-use quinn_proto as quic;
 use quic::{ConnectionError, ConnectionHandle, ConnectionId, DatagramEvent, Dir, StreamEvent, StreamId, VarInt};
+use quinn_proto as quic;
 use ring::{hkdf, hmac};
 
 use super::tls;
@@ -134,7 +134,8 @@ impl Quic {
     pub(crate) fn new(keypair: &Keypair, env: &Env, random: &mut Random, listen: bool) -> Result<Quic, ConfigError> {
         let identity = |error: String| ConfigError::Identity(error);
         let certificate = tls::Certificate::new(keypair, random.seed()).map_err(|error| identity(error.to_string()))?;
-        let server_tls = tls::server_config(&certificate, env.crypto.clone(), env.wall.clone()).map_err(|error| identity(error.to_string()))?;
+        let server_tls = tls::server_config(&certificate, env.crypto.clone(), env.wall.clone())
+            .map_err(|error| identity(error.to_string()))?;
         let server_tls =
             quic::crypto::rustls::QuicServerConfig::try_from(server_tls).map_err(|error| identity(error.to_string()))?;
         let token_key = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(&random.seed());
@@ -454,6 +455,11 @@ impl Conn {
 
     pub(crate) fn set_stream_credit(&mut self, count: u32) {
         self.inner.set_max_concurrent_streams(Dir::Bi, VarInt::from_u32(count));
+    }
+
+    /// How many streams may have bytes of ours that the peer has not acknowledged.
+    pub(crate) fn unacknowledged(&mut self) -> usize {
+        self.inner.streams().send_streams()
     }
 
     /// How many streams the peer has open.

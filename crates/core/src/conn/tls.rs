@@ -26,14 +26,11 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::time_provider::TimeProvider;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, OtherError,
-    ServerConfig, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, OtherError, ServerConfig, SignatureScheme,
 };
 use thiserror::Error;
 
-pub use certificate::{
-    CERTIFICATE_BYTES_MAX, Certificate, SIGNATURE_CHECKS_MAX, peer_id_of, verify,
-};
+pub use certificate::{CERTIFICATE_BYTES_MAX, Certificate, SIGNATURE_CHECKS_MAX, peer_id_of, verify};
 
 use crate::env::WallClock;
 
@@ -103,9 +100,7 @@ impl TlsError {
     #[must_use]
     pub fn within(error: &rustls::Error) -> Option<&TlsError> {
         match error {
-            rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(cause))) => {
-                cause.downcast_ref()
-            }
+            rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(cause))) => cause.downcast_ref(),
             _ => None,
         }
     }
@@ -136,11 +131,7 @@ pub fn client_config(
     found: Arc<OnceLock<PeerId>>,
 ) -> Result<ClientConfig, TlsError> {
     let own = own_key(cert, &provider)?;
-    let verifier = Verifier {
-        expected,
-        found,
-        algs: provider.signature_verification_algorithms,
-    };
+    let verifier = Verifier { expected, found, algs: provider.signature_verification_algorithms };
     let mut config = ClientConfig::builder_with_details(provider, Arc::new(Clock(wall)))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(unusable)?
@@ -168,11 +159,7 @@ pub fn server_config(
 ) -> Result<ServerConfig, TlsError> {
     let own = own_key(cert, &provider)?;
     let algs = provider.signature_verification_algorithms;
-    let verifier = Verifier {
-        expected: None,
-        found: Arc::default(),
-        algs,
-    };
+    let verifier = Verifier { expected: None, found: Arc::default(), algs };
     let mut config = ServerConfig::builder_with_details(provider, Arc::new(Clock(wall)))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(unusable)?
@@ -194,14 +181,8 @@ fn unusable(error: rustls::Error) -> TlsError {
 
 /// Our one certificate with its key, for rustls to show to everybody. rustls' usual ways to set it would parse the
 /// certificate by the rules of the web first.
-fn own_key(
-    cert: &Certificate,
-    provider: &CryptoProvider,
-) -> Result<Arc<SingleCertAndKey>, TlsError> {
-    let key = provider
-        .key_provider
-        .load_private_key(cert.private_key())
-        .map_err(unusable)?;
+fn own_key(cert: &Certificate, provider: &CryptoProvider) -> Result<Arc<SingleCertAndKey>, TlsError> {
+    let key = provider.key_provider.load_private_key(cert.private_key()).map_err(unusable)?;
     let own = CertifiedKey::new(vec![cert.der().clone()], key);
     Ok(Arc::new(SingleCertAndKey::from(own)))
 }
@@ -225,12 +206,7 @@ struct Verifier {
 }
 
 impl Verifier {
-    fn check(
-        &self,
-        cert: &CertificateDer<'_>,
-        others: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<(), TlsError> {
+    fn check(&self, cert: &CertificateDer<'_>, others: &[CertificateDer<'_>], now: UnixTime) -> Result<(), TlsError> {
         if !others.is_empty() {
             return Err(TlsError::Count(others.len().saturating_add(1)));
         }
@@ -239,10 +215,7 @@ impl Verifier {
             Some(wanted) if wanted != found => {
                 // Already set means that this configuration was used twice; the first answer stands.
                 let _ = self.found.set(found);
-                Err(TlsError::WrongPeer {
-                    wanted: Box::new(wanted),
-                    found: Box::new(found),
-                })
+                Err(TlsError::WrongPeer { wanted: Box::new(wanted), found: Box::new(found) })
             }
             _ => Ok(()),
         }

@@ -3,7 +3,7 @@
 use super::arrive::ANSWERS_MAX;
 use super::state::{ConnState, Role};
 use super::{Event, Node};
-use crate::limits::{HEADER_BYTES_MAX, OUTBOX_BYTES_MAX, FRONT_BYTES_MAX};
+use crate::limits::{FRONT_BYTES_MAX, HEADER_BYTES_MAX, OUTBOX_BYTES_MAX};
 use crate::report::Audit;
 
 impl Node {
@@ -36,7 +36,12 @@ impl Node {
             self.audit_streams(conn, &mut audit);
         }
         audit.streams = streams;
-        cap(&mut audit, "deadlines", self.wakes.len() as u64, (streams as u64).saturating_add((self.live as u64).saturating_mul(2)));
+        cap(
+            &mut audit,
+            "deadlines",
+            self.wakes.len() as u64,
+            (streams as u64).saturating_add((self.live as u64).saturating_mul(2)),
+        );
         let outcomes = (streams as u64).saturating_mul(2).saturating_add(limits.connections_max.into());
         let pending = self.events.iter().filter(|event| matches!(event, Event::Ready { .. })).count() as u64;
         cap(&mut audit, "readiness events", pending, outcomes);

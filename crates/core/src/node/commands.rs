@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 
+use super::Node;
 use super::identity::Identity;
 use super::state::{ConnId, ConnState, Phase, Role, Stream, StreamRef};
-use super::Node;
 use crate::error::{Closed, ConfigError, DialError};
 use crate::message::Message;
 use crate::proto::{Entry, Priority, Registry, Request, Served, StreamProtocol, check_request, identify, ping, raw, request};
@@ -240,10 +240,17 @@ impl Node {
         self.quic.listens()
     }
 
-    /// Whether any exchange with a peer is under way: a request, a ping or a raw stream, in either direction.
-    pub fn is_busy(&self) -> bool {
-        let busy = |stream: &Stream| stream.role.opened().is_some() || stream.role.is_raw() || matches!(stream.role, Role::Server { .. } | Role::Pinger | Role::Linger);
-        self.conns.iter().flatten().any(|conn| conn.streams.iter().any(|(_, stream)| busy(stream)))
+    /// Whether any exchange with a peer is under way: a request, a ping or a raw stream, in either direction, or bytes of one that is over
+    /// and that the peer has not acknowledged.
+    pub fn is_busy(&mut self) -> bool {
+        let busy = |stream: &Stream| {
+            let ours = stream.role.opened().is_some() || stream.role.is_raw();
+            ours || matches!(stream.role, Role::Server { .. } | Role::Pinger | Role::Linger)
+        };
+        self.conns.iter_mut().flatten().filter(|conn| matches!(conn.phase, Phase::Open(_))).any(|conn| {
+            let live = conn.streams.iter().filter(|(_, stream)| stream.number.is_some()).count();
+            conn.streams.iter().any(|(_, stream)| busy(stream)) || conn.quic.unacknowledged() > live
+        })
     }
 
     /// Closes everything. The node goes on being driven until [`is_empty`](Self::is_empty), so that peers are told.

@@ -8,9 +8,9 @@
 
 use std::time::{Duration, Instant};
 
+use super::state::{ConnState, Phase, Role, Stream};
 use super::{Event, Node};
 use crate::error::{DialError, RequestError};
-use super::state::{ConnState, Phase, Role, Stream};
 use crate::proto::pace::deadline;
 use crate::proto::request::CODE_SLOW;
 use crate::stream::StreamPort as _;
@@ -27,7 +27,12 @@ fn is_parked(stream: &Stream) -> bool {
 /// Whether the stream would go on if the peer's bytes came.
 fn is_starving(stream: &Stream) -> bool {
     let waits = stream.waits;
-    stream.number.is_some() && waits.peer && !waits.memory && !waits.app && !waits.open_ended && !matches!(stream.role, Role::Queued)
+    stream.number.is_some()
+        && waits.peer
+        && !waits.memory
+        && !waits.app
+        && !waits.open_ended
+        && !matches!(stream.role, Role::Queued)
 }
 
 impl Node {

@@ -363,12 +363,8 @@ impl Node {
         for slot in std::mem::take(&mut self.starved) {
             if let Some(conn) = self.conn_mut(slot) {
                 conn.starved = false;
-                let hungry: Vec<usize> = conn
-                    .streams
-                    .iter()
-                    .filter(|(_, stream)| stream.waits.memory)
-                    .map(|(index, _)| index)
-                    .collect();
+                let hungry: Vec<usize> =
+                    conn.streams.iter().filter(|(_, stream)| stream.waits.memory).map(|(index, _)| index).collect();
                 hungry.into_iter().for_each(|index| conn.queue(index));
                 self.activate(slot);
             }

@@ -45,9 +45,8 @@ impl Node {
         self.rearm(slot);
         self.watch_for_jam(now, slot);
         self.out.activate(slot);
-        let more = self.conn(slot).is_some_and(|conn| {
-            !conn.inbox.is_empty() || conn.timer_due.is_some() || !conn.ready.is_empty()
-        });
+        let more =
+            self.conn(slot).is_some_and(|conn| !conn.inbox.is_empty() || conn.timer_due.is_some() || !conn.ready.is_empty());
         (cost, more)
     }
 
@@ -214,7 +213,12 @@ impl Node {
             });
         if surplus {
             self.counters.totals.connections_surplus = self.counters.totals.connections_surplus.saturating_add(1);
-            self.end_conn(now, slot, Closed::Here("too many connections to one identity"), DialError::Full("connections to this peer"));
+            self.end_conn(
+                now,
+                slot,
+                Closed::Here("too many connections to one identity"),
+                DialError::Full("connections to this peer"),
+            );
             return self.close_transport(now, slot, 0, "too many connections");
         }
         if was == Phase::Greeting {

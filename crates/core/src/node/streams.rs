@@ -96,9 +96,7 @@ impl Node {
         if starved {
             self.note_starved(slot);
         }
-        if opened
-            && let Some(stream) = self.conn(slot).and_then(|conn| conn.stream_ref(index))
-        {
+        if opened && let Some(stream) = self.conn(slot).and_then(|conn| conn.stream_ref(index)) {
             // What the application wanted to write while the stream was not open may go now.
             self.events.push_back(Event::Ready { stream });
         }
@@ -204,9 +202,8 @@ impl Node {
             let Some((index, serial)) = next else {
                 return;
             };
-            let waits = conn.streams.get(index).is_some_and(|stream| {
-                stream.serial == serial && matches!(stream.role, Role::Queued)
-            });
+            let waits =
+                conn.streams.get(index).is_some_and(|stream| stream.serial == serial && matches!(stream.role, Role::Queued));
             if waits {
                 return self.begin(slot, index, protocol);
             }
@@ -349,8 +346,7 @@ impl Node {
             }
             Err(error) => {
                 counters.failed = counters.failed.saturating_add(1);
-                let late =
-                    matches!(error, RequestError::NoAnswer(_) | RequestError::Stalled { .. } | RequestError::TooLong(_));
+                let late = matches!(error, RequestError::NoAnswer(_) | RequestError::Stalled { .. } | RequestError::TooLong(_));
                 counters.timeouts = counters.timeouts.saturating_add(u64::from(late));
                 self.counters.totals.timeouts = self.counters.totals.timeouts.saturating_add(u64::from(late));
             }

@@ -174,10 +174,7 @@ mod tests {
     fn an_announced_giant_is_refused_by_its_header() {
         let mut hear = Bench::new(Hear::pushed());
         assert_eq!(hear.receive(vec![0xff, 0xff, 0xff, 0xff, 0x0f]), Next::Done);
-        assert!(matches!(
-            hear.only_output(),
-            Output::Identity(Err(RequestError::Broken(Breach::TooLarge { max: 8192, .. })))
-        ));
+        assert!(matches!(hear.only_output(), Output::Identity(Err(RequestError::Broken(Breach::TooLarge { max: 8192, .. })))));
     }
 
     #[test]

@@ -352,7 +352,11 @@ enum ServerState {
     /// The request is with the application.
     Working,
     /// `last`: a peer that keeps reading other streams must not leave this one for ever.
-    Writing { out: Outbox, len: usize, last: Instant },
+    Writing {
+        out: Outbox,
+        len: usize,
+        last: Instant,
+    },
 }
 
 impl Server {

@@ -96,7 +96,12 @@ impl<M: StreamMachine> Bench<M> {
     }
 
     pub(crate) fn drive(&mut self) -> Next {
-        let around = Around { now: self.now, limits: &self.limits, connection_in: self.connection_in, connection_out: self.connection_out };
+        let around = Around {
+            now: self.now,
+            limits: &self.limits,
+            connection_in: self.connection_in,
+            connection_out: self.connection_out,
+        };
         let mut io = StreamIo::new(around, &mut self.pipe, &mut self.state, &mut self.outputs);
         let next = self.machine.drive(&mut io);
         io.flush();

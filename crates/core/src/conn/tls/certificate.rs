@@ -3,9 +3,7 @@
 use libp2p_identity::{Keypair, PeerId, PublicKey};
 use rcgen::PublicKeyData as _;
 use rustls::crypto::WebPkiSupportedAlgorithms;
-use rustls::pki_types::{
-    CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer, UnixTime,
-};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer, UnixTime};
 use x509_parser::asn1_rs::{Any, Class, FromDer as _, OctetString, Sequence, Tag, ToDer as _};
 use x509_parser::certificate::{X509Certificate, X509CertificateParser};
 use x509_parser::nom::Parser as _;
@@ -37,9 +35,7 @@ const EXTENSION_DER: [u8; 10] = [0x2b, 0x06, 0x01, 0x04, 0x01, 0x83, 0xa2, 0x5a,
 const SIGNED_PREFIX: &[u8] = b"libp2p-tls-handshake:";
 
 /// An Ed25519 private key as PKCS#8 (RFC 8410 section 7), up to where its 32 bytes begin.
-const PKCS8_ED25519: [u8; 16] = [
-    0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
-];
+const PKCS8_ED25519: [u8; 16] = [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
 
 /// A node's certificate and the private key that belongs to it.
 ///
@@ -53,9 +49,7 @@ pub struct Certificate {
 
 impl std::fmt::Debug for Certificate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Certificate")
-            .field("bytes", &self.der.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Certificate").field("bytes", &self.der.len()).finish_non_exhaustive()
     }
 }
 
@@ -72,13 +66,10 @@ impl Certificate {
     pub fn new(keypair: &Keypair, seed: [u8; 32]) -> Result<Certificate, TlsError> {
         let make = |error: rcgen::Error| TlsError::Make(error.to_string());
         let pkcs8 = PrivatePkcs8KeyDer::from(pkcs8(&seed));
-        let key = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&pkcs8, &rcgen::PKCS_ED25519)
-            .map_err(make)?;
+        let key = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&pkcs8, &rcgen::PKCS_ED25519).map_err(make)?;
 
         let message = [SIGNED_PREFIX, &key.subject_public_key_info()].concat();
-        let signature = keypair
-            .sign(&message)
-            .map_err(|error| TlsError::Make(error.to_string()))?;
+        let signature = keypair.sign(&message).map_err(|error| TlsError::Make(error.to_string()))?;
         let content = signed_key(&keypair.public().encode_protobuf(), &signature)?;
 
         let mut params = rcgen::CertificateParams::default();
@@ -87,9 +78,7 @@ impl Certificate {
         params.serial_number = Some(rcgen::SerialNumber::from(1));
         params.distinguished_name = rcgen::DistinguishedName::new();
         // Not critical: the specification leaves it open, and every peer reads it so.
-        params.custom_extensions = vec![rcgen::CustomExtension::from_oid_content(
-            &EXTENSION, content,
-        )];
+        params.custom_extensions = vec![rcgen::CustomExtension::from_oid_content(&EXTENSION, content)];
         let der = params.self_signed(&key).map_err(make)?.der().clone();
         Ok(Certificate { der, seed })
     }
@@ -124,11 +113,7 @@ pub(super) fn signed_key(public_key: &[u8], signature: &[u8]) -> Result<Vec<u8>,
 ///
 /// # Errors
 /// [`TlsError`] says which rule was broken; it is the peer's fault.
-pub fn verify(
-    cert: &[u8],
-    now: UnixTime,
-    algs: &WebPkiSupportedAlgorithms,
-) -> Result<PeerId, TlsError> {
+pub fn verify(cert: &[u8], now: UnixTime, algs: &WebPkiSupportedAlgorithms) -> Result<PeerId, TlsError> {
     let parsed = Parsed::new(cert)?;
     parsed.check_date(now)?;
     parsed.check_self_signature(algs)?;
@@ -168,19 +153,13 @@ impl<'a> Parsed<'a> {
             return Err(TlsError::Malformed("it is not X.509 version 3"));
         }
         if tbs.issuer_uid.is_some() || tbs.subject_uid.is_some() {
-            return Err(TlsError::Malformed(
-                "it has a unique id of issuer or subject",
-            ));
+            return Err(TlsError::Malformed("it has a unique id of issuer or subject"));
         }
         if tbs.signature != x509.signature_algorithm {
             return Err(TlsError::Malformed("it names two signature algorithms"));
         }
-        if x509.signature_value.unused_bits != 0
-            || tbs.subject_pki.subject_public_key.unused_bits != 0
-        {
-            return Err(TlsError::Malformed(
-                "a key or signature is no whole number of bytes",
-            ));
+        if x509.signature_value.unused_bits != 0 || tbs.subject_pki.subject_public_key.unused_bits != 0 {
+            return Err(TlsError::Malformed("a key or signature is no whole number of bytes"));
         }
 
         // The parser keeps no raw form of the algorithms, and that is what they are compared by. What the
@@ -195,13 +174,7 @@ impl<'a> Parsed<'a> {
         let (key_alg, _) = any(key_info, Tag::Sequence)?;
 
         let (host_key, host_signature) = host_key(&x509)?;
-        Ok(Parsed {
-            x509,
-            signature_alg,
-            key_alg,
-            host_key,
-            host_signature,
-        })
+        Ok(Parsed { x509, signature_alg, key_alg, host_key, host_signature })
     }
 
     fn check_date(&self, now: UnixTime) -> Result<(), TlsError> {
@@ -218,31 +191,17 @@ impl<'a> Parsed<'a> {
 
     fn check_self_signature(&self, algs: &WebPkiSupportedAlgorithms) -> Result<(), TlsError> {
         let fits = |alg: &&&dyn rustls::pki_types::SignatureVerificationAlgorithm| {
-            alg.signature_alg_id().as_ref() == self.signature_alg
-                && alg.public_key_alg_id().as_ref() == self.key_alg
+            alg.signature_alg_id().as_ref() == self.signature_alg && alg.public_key_alg_id().as_ref() == self.key_alg
         };
         let alg = algs.all.iter().find(fits).ok_or(TlsError::Algorithm)?;
-        let key = &self
-            .x509
-            .tbs_certificate
-            .subject_pki
-            .subject_public_key
-            .data;
-        alg.verify_signature(
-            key,
-            self.x509.tbs_certificate.as_ref(),
-            &self.x509.signature_value.data,
-        )
-        .map_err(|_| TlsError::SelfSignature)
+        let key = &self.x509.tbs_certificate.subject_pki.subject_public_key.data;
+        alg.verify_signature(key, self.x509.tbs_certificate.as_ref(), &self.x509.signature_value.data)
+            .map_err(|_| TlsError::SelfSignature)
     }
 
     fn check_host_signature(&self) -> Result<(), TlsError> {
         let message = [SIGNED_PREFIX, self.x509.tbs_certificate.subject_pki.raw].concat();
-        if self.host_key.verify(&message, self.host_signature) {
-            Ok(())
-        } else {
-            Err(TlsError::HostSignature)
-        }
+        if self.host_key.verify(&message, self.host_signature) { Ok(()) } else { Err(TlsError::HostSignature) }
     }
 }
 
@@ -266,15 +225,11 @@ fn read_x509(cert: &[u8]) -> Result<X509Certificate<'_>, TlsError> {
 fn any(der: &[u8], tag: Tag) -> Result<(&[u8], &[u8]), TlsError> {
     match Any::from_der(der) {
         Ok((rest, any))
-            if any.tag() == tag
-                && any.class() == Class::Universal
-                && any.header.is_constructed() == (tag == Tag::Sequence) =>
+            if any.tag() == tag && any.class() == Class::Universal && any.header.is_constructed() == (tag == Tag::Sequence) =>
         {
             Ok((any.data, rest))
         }
-        _ => Err(TlsError::Malformed(
-            "a DER value is not of the expected kind",
-        )),
+        _ => Err(TlsError::Malformed("a DER value is not of the expected kind")),
     }
 }
 
@@ -291,15 +246,11 @@ fn host_key<'a>(x509: &X509Certificate<'a>) -> Result<(PublicKey, &'a [u8]), Tls
         }
     }
     let (parts, []) = any(content.ok_or(TlsError::NotLibp2p)?, Tag::Sequence)? else {
-        return Err(TlsError::Malformed(
-            "bytes follow the content of the libp2p extension",
-        ));
+        return Err(TlsError::Malformed("bytes follow the content of the libp2p extension"));
     };
     let (key, rest) = any(parts, Tag::OctetString)?;
     let (signature, []) = any(rest, Tag::OctetString)? else {
-        return Err(TlsError::Malformed(
-            "the libp2p extension has more than key and signature",
-        ));
+        return Err(TlsError::Malformed("the libp2p extension has more than key and signature"));
     };
     if key.len() > HOST_KEY_BYTES_MAX || signature.len() > HOST_SIGNATURE_BYTES_MAX {
         return Err(TlsError::HostKey);

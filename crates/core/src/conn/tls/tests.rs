@@ -8,22 +8,16 @@ use std::time::Duration;
 use libp2p_identity::Keypair;
 use proptest::prelude::*;
 use rustls::crypto::ring::default_provider;
-use rustls::pki_types::{
-    AlgorithmIdentifier, InvalidSignature, PrivatePkcs8KeyDer, SignatureVerificationAlgorithm,
-};
+use rustls::pki_types::{AlgorithmIdentifier, InvalidSignature, PrivatePkcs8KeyDer, SignatureVerificationAlgorithm};
 
 use super::certificate::signed_key;
 use super::*;
 
 /// The certificates of the specification's test vectors; they are the fuzz target's seeds too.
-const SPEC_ED25519: &[u8] =
-    include_bytes!("../../../../../fuzz/corpus/tls_certificate/ed25519_host_key");
-const SPEC_ECDSA: &[u8] =
-    include_bytes!("../../../../../fuzz/corpus/tls_certificate/ecdsa_host_key");
-const SPEC_SECP256K1: &[u8] =
-    include_bytes!("../../../../../fuzz/corpus/tls_certificate/secp256k1_host_key");
-const SPEC_INVALID: &[u8] =
-    include_bytes!("../../../../../fuzz/corpus/tls_certificate/signed_by_another_key");
+const SPEC_ED25519: &[u8] = include_bytes!("../../../../../fuzz/corpus/tls_certificate/ed25519_host_key");
+const SPEC_ECDSA: &[u8] = include_bytes!("../../../../../fuzz/corpus/tls_certificate/ecdsa_host_key");
+const SPEC_SECP256K1: &[u8] = include_bytes!("../../../../../fuzz/corpus/tls_certificate/secp256k1_host_key");
+const SPEC_INVALID: &[u8] = include_bytes!("../../../../../fuzz/corpus/tls_certificate/signed_by_another_key");
 
 /// Private host keys of libp2p/specs `peer-ids`, in libp2p's protobuf form.
 const HOST_KEYS: [(&str, &[u8]); 4] = [
@@ -37,11 +31,7 @@ const HOST_KEYS: [(&str, &[u8]); 4] = [
 const NOW: UnixTime = UnixTime::since_unix_epoch(Duration::from_secs(1_767_225_600));
 
 fn check(cert: &[u8]) -> Result<PeerId, TlsError> {
-    verify(
-        cert,
-        NOW,
-        &default_provider().signature_verification_algorithms,
-    )
+    verify(cert, NOW, &default_provider().signature_verification_algorithms)
 }
 
 fn host(byte: u8) -> Keypair {
@@ -63,18 +53,13 @@ struct Foreign {
 impl Foreign {
     fn new(alg: &'static rcgen::SignatureAlgorithm) -> Self {
         let key = rcgen::KeyPair::generate_for(alg).unwrap();
-        Foreign {
-            key,
-            params: rcgen::CertificateParams::default(),
-        }
+        Foreign { key, params: rcgen::CertificateParams::default() }
     }
 
     /// Adds the libp2p extension, made by `host` over this certificate's key.
     fn libp2p(mut self, host: &Keypair, critical: bool) -> Self {
         let info = rcgen::PublicKeyData::subject_public_key_info(&self.key);
-        let signature = host
-            .sign(&[b"libp2p-tls-handshake:".as_slice(), &info].concat())
-            .unwrap();
+        let signature = host.sign(&[b"libp2p-tls-handshake:".as_slice(), &info].concat()).unwrap();
         let content = signed_key(&host.public().encode_protobuf(), &signature).unwrap();
         self.extension(&[1, 3, 6, 1, 4, 1, 53594, 1, 1], content, critical);
         self
@@ -105,15 +90,9 @@ impl Foreign {
 #[test]
 fn vectors_of_the_specification() {
     for (cert, id) in [
-        (
-            SPEC_ED25519,
-            "12D3KooWM6CgA9iBFZmcYAHA6A2qvbAxqfkmrYiRQuz3XEsk4Ksv",
-        ),
+        (SPEC_ED25519, "12D3KooWM6CgA9iBFZmcYAHA6A2qvbAxqfkmrYiRQuz3XEsk4Ksv"),
         (SPEC_ECDSA, "QmfXbAwNjJLXfesgztEHe8HwgVDCMMpZ9Eax1HYq6hn9uE"),
-        (
-            SPEC_SECP256K1,
-            "16Uiu2HAkutTMoTzDw1tCvSRtu6YoixJwS46S1ZFxW8hSx9fWHiPs",
-        ),
+        (SPEC_SECP256K1, "16Uiu2HAkutTMoTzDw1tCvSRtu6YoixJwS46S1ZFxW8hSx9fWHiPs"),
     ] {
         assert_eq!(check(cert).unwrap().to_base58(), id);
         assert_eq!(peer_id_of(cert).unwrap().to_base58(), id);
@@ -135,31 +114,16 @@ fn every_kind_of_host_key() {
 fn every_kind_of_certificate_key() {
     let host = host(1);
     let id = Ok(host.public().to_peer_id());
-    for alg in [
-        &rcgen::PKCS_ECDSA_P256_SHA256,
-        &rcgen::PKCS_ECDSA_P384_SHA384,
-        &rcgen::PKCS_ED25519,
-    ] {
+    for alg in [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P384_SHA384, &rcgen::PKCS_ED25519] {
         for critical in [false, true] {
-            assert_eq!(
-                check(&Foreign::new(alg).libp2p(&host, critical).der()),
-                id,
-                "{alg:?}"
-            );
+            assert_eq!(check(&Foreign::new(alg).libp2p(&host, critical).der()), id, "{alg:?}");
         }
     }
     // RSA: the private key of the vector is PKCS#1, which PKCS#8 wraps.
     let pkcs8 = rsa_pkcs8();
-    for alg in [
-        &rcgen::PKCS_RSA_SHA256,
-        &rcgen::PKCS_RSA_SHA384,
-        &rcgen::PKCS_RSA_SHA512,
-    ] {
+    for alg in [&rcgen::PKCS_RSA_SHA256, &rcgen::PKCS_RSA_SHA384, &rcgen::PKCS_RSA_SHA512] {
         let key = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&pkcs8, alg).unwrap();
-        let foreign = Foreign {
-            key,
-            params: rcgen::CertificateParams::default(),
-        };
+        let foreign = Foreign { key, params: rcgen::CertificateParams::default() };
         assert_eq!(check(&foreign.libp2p(&host, true).der()), id, "{alg:?}");
     }
 }
@@ -167,14 +131,8 @@ fn every_kind_of_certificate_key() {
 fn rsa_pkcs8() -> PrivatePkcs8KeyDer<'static> {
     // Behind the protobuf head (type, then bytes with a length of two bytes) there is PKCS#1.
     let pkcs1 = &HOST_KEYS[3].1[5..];
-    let octets = [
-        &[0x04, 0x82],
-        &u16::try_from(pkcs1.len()).unwrap().to_be_bytes()[..],
-        pkcs1,
-    ];
-    let head = [
-        2, 1, 0, 0x30, 13, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 13, 1, 1, 1, 5, 0,
-    ];
+    let octets = [&[0x04, 0x82], &u16::try_from(pkcs1.len()).unwrap().to_be_bytes()[..], pkcs1];
+    let head = [2, 1, 0, 0x30, 13, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 13, 1, 1, 1, 5, 0];
     let body = [&head[..], &octets.concat()].concat();
     let len = u16::try_from(body.len()).unwrap().to_be_bytes();
     [&[0x30, 0x82], &len[..], &body].concat().into()
@@ -183,22 +141,10 @@ fn rsa_pkcs8() -> PrivatePkcs8KeyDer<'static> {
 #[test]
 fn same_seed_and_key_give_the_same_bytes() {
     let first = Certificate::new(&host(1), [2; 32]).unwrap();
-    assert_eq!(
-        first.der(),
-        Certificate::new(&host(1), [2; 32]).unwrap().der()
-    );
-    assert_ne!(
-        first.der(),
-        Certificate::new(&host(1), [3; 32]).unwrap().der()
-    );
-    assert_ne!(
-        first.der(),
-        Certificate::new(&host(2), [2; 32]).unwrap().der()
-    );
-    assert!(
-        !format!("{first:?}").contains("2, 2"),
-        "the seed is not printed"
-    );
+    assert_eq!(first.der(), Certificate::new(&host(1), [2; 32]).unwrap().der());
+    assert_ne!(first.der(), Certificate::new(&host(1), [3; 32]).unwrap().der());
+    assert_ne!(first.der(), Certificate::new(&host(2), [2; 32]).unwrap().der());
+    assert!(!format!("{first:?}").contains("2, 2"), "the seed is not printed");
 }
 
 #[test]
@@ -239,23 +185,11 @@ fn extensions() {
     let key = host.public().encode_protobuf();
     assert!(matches!(with(vec![]), TlsError::Malformed(_)));
     assert!(matches!(with(vec![0x30, 0x80]), TlsError::Malformed(_)));
-    assert!(matches!(
-        with([signed_key(&key, b"s").unwrap(), vec![0]].concat()),
-        TlsError::Malformed(_)
-    ));
-    assert_eq!(
-        with(signed_key(&key, b"s").unwrap()),
-        TlsError::HostSignature
-    );
+    assert!(matches!(with([signed_key(&key, b"s").unwrap(), vec![0]].concat()), TlsError::Malformed(_)));
+    assert_eq!(with(signed_key(&key, b"s").unwrap()), TlsError::HostSignature);
     assert_eq!(with(signed_key(b"?", b"s").unwrap()), TlsError::HostKey);
-    assert_eq!(
-        with(signed_key(&key, &[0; 1025]).unwrap()),
-        TlsError::HostKey
-    );
-    assert_eq!(
-        with(signed_key(&[0; 1101], b"s").unwrap()),
-        TlsError::HostKey
-    );
+    assert_eq!(with(signed_key(&key, &[0; 1025]).unwrap()), TlsError::HostKey);
+    assert_eq!(with(signed_key(&[0; 1101], b"s").unwrap()), TlsError::HostKey);
 }
 
 #[test]
@@ -266,10 +200,7 @@ fn oversized_and_followed_by_bytes() {
     let mut large = Foreign::new(&rcgen::PKCS_ED25519).libp2p(&host(1), false);
     large.extension(&[1, 3, 6, 1, 4, 1, 53594, 9], vec![0; 8 << 10], false);
     assert!(matches!(check(&large.der()), Err(TlsError::TooLarge(_))));
-    assert!(matches!(
-        peer_id_of(&large.der()),
-        Err(TlsError::TooLarge(_))
-    ));
+    assert!(matches!(peer_id_of(&large.der()), Err(TlsError::TooLarge(_))));
 }
 
 #[test]
@@ -300,18 +231,10 @@ struct Counting;
 static CHECKS: AtomicUsize = AtomicUsize::new(0);
 
 impl SignatureVerificationAlgorithm for Counting {
-    fn verify_signature(
-        &self,
-        key: &[u8],
-        message: &[u8],
-        signature: &[u8],
-    ) -> Result<(), InvalidSignature> {
+    fn verify_signature(&self, key: &[u8], message: &[u8], signature: &[u8]) -> Result<(), InvalidSignature> {
         CHECKS.fetch_add(1, Ordering::Relaxed);
         let algs = default_provider().signature_verification_algorithms;
-        let alg = algs
-            .all
-            .iter()
-            .find(|alg| alg.public_key_alg_id() == self.public_key_alg_id());
+        let alg = algs.all.iter().find(|alg| alg.public_key_alg_id() == self.public_key_alg_id());
         alg.unwrap().verify_signature(key, message, signature)
     }
 
@@ -326,10 +249,7 @@ impl SignatureVerificationAlgorithm for Counting {
 
 #[test]
 fn signatures_are_checked_once_and_last() {
-    let algs = WebPkiSupportedAlgorithms {
-        all: &[&Counting],
-        mapping: &[],
-    };
+    let algs = WebPkiSupportedAlgorithms { all: &[&Counting], mapping: &[] };
     let count = |cert: &[u8], now| {
         let before = CHECKS.load(Ordering::Relaxed);
         let _ = verify(cert, now, &algs);
@@ -337,10 +257,7 @@ fn signatures_are_checked_once_and_last() {
     };
     let (_, own) = certificate(1);
     assert_eq!(count(own.der(), NOW), 1);
-    assert_eq!(
-        count(own.der(), UnixTime::since_unix_epoch(Duration::ZERO)),
-        0
-    );
+    assert_eq!(count(own.der(), UnixTime::since_unix_epoch(Duration::ZERO)), 0);
     assert_eq!(count(&Foreign::new(&rcgen::PKCS_ED25519).der(), NOW), 0);
     assert_eq!(count(&[own.der().as_ref(), &[0; 9000]].concat(), NOW), 0);
     // Another algorithm than those offered costs nothing either.
@@ -359,10 +276,7 @@ impl WallClock for Date {
 /// The seeds of the fuzz target, and whatever it will have found, through the same functions.
 #[test]
 fn fuzz_corpus() {
-    let corpus = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../fuzz/corpus/tls_certificate"
-    );
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/tls_certificate");
     let mut accepted = 0;
     for file in std::fs::read_dir(corpus).unwrap() {
         let cert = std::fs::read(file.unwrap().path()).unwrap();
@@ -373,10 +287,7 @@ fn fuzz_corpus() {
             }
         }
     }
-    assert!(
-        accepted >= 5,
-        "the corpus has lost its good certificates: {accepted}"
-    );
+    assert!(accepted >= 5, "the corpus has lost its good certificates: {accepted}");
 }
 
 proptest! {

@@ -19,9 +19,7 @@ fn shake(client: ClientConfig, server: ServerConfig) -> Result<Seen, (Side, rust
         loop {
             let mut flight = Vec::new();
             let keys = client.write_hs(&mut flight);
-            server
-                .read_hs(&flight)
-                .map_err(|error| (Side::Server, error))?;
+            server.read_hs(&flight).map_err(|error| (Side::Server, error))?;
             if keys.is_none() {
                 break;
             }
@@ -29,9 +27,7 @@ fn shake(client: ClientConfig, server: ServerConfig) -> Result<Seen, (Side, rust
         loop {
             let mut flight = Vec::new();
             let keys = server.write_hs(&mut flight);
-            client
-                .read_hs(&flight)
-                .map_err(|error| (Side::Client, error))?;
+            client.read_hs(&flight).map_err(|error| (Side::Client, error))?;
             if keys.is_none() {
                 break;
             }
@@ -42,10 +38,7 @@ fn shake(client: ClientConfig, server: ServerConfig) -> Result<Seen, (Side, rust
     assert_eq!(server.alpn_protocol(), Some(ALPN));
     assert_eq!(server.server_name(), None, "no name is sent");
     let peer = |certs: Option<&[CertificateDer<'_>]>| peer_id_of(&certs.unwrap()[0]).unwrap();
-    Ok((
-        peer(client.peer_certificates()),
-        peer(server.peer_certificates()),
-    ))
+    Ok((peer(client.peer_certificates()), peer(server.peer_certificates())))
 }
 
 fn client(cert: &Certificate, expected: Option<PeerId>) -> (ClientConfig, Arc<OnceLock<PeerId>>) {
@@ -73,21 +66,13 @@ fn both_sides_learn_each_other() {
 #[test]
 fn other_kinds_of_certificate_keys_shake_hands() {
     let (host, own) = certificate(1);
-    for alg in [
-        &rcgen::PKCS_ECDSA_P256_SHA256,
-        &rcgen::PKCS_ECDSA_P384_SHA384,
-    ] {
+    for alg in [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P384_SHA384] {
         let foreign = Foreign::new(alg).libp2p(&host, true);
         let seen = shake(client(&own, None).0, foreign.server(vec![foreign.der()])).unwrap();
         assert_eq!(seen.0, host.public().to_peer_id());
     }
-    let key = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&rsa_pkcs8(), &rcgen::PKCS_RSA_SHA256)
-        .unwrap();
-    let foreign = Foreign {
-        key,
-        params: rcgen::CertificateParams::default(),
-    }
-    .libp2p(&host, true);
+    let key = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&rsa_pkcs8(), &rcgen::PKCS_RSA_SHA256).unwrap();
+    let foreign = Foreign { key, params: rcgen::CertificateParams::default() }.libp2p(&host, true);
     assert!(shake(client(&own, None).0, foreign.server(vec![foreign.der()])).is_ok());
 }
 
@@ -98,19 +83,10 @@ fn wrong_peer_names_both() {
     let (config, found) = client(&alice, Some(wanted));
     let (side, error) = shake(config, server(&bob_cert)).unwrap_err();
     assert_eq!(side, Side::Client);
-    assert_eq!(
-        TlsError::within(&error),
-        Some(&TlsError::WrongPeer {
-            wanted: Box::new(wanted),
-            found: Box::new(bob)
-        })
-    );
+    assert_eq!(TlsError::within(&error), Some(&TlsError::WrongPeer { wanted: Box::new(wanted), found: Box::new(bob) }));
     assert_eq!(found.get(), Some(&bob));
     let text = error.to_string();
-    assert!(
-        text.contains(&wanted.to_base58()) && text.contains(&bob.to_base58()),
-        "{text}"
-    );
+    assert!(text.contains(&wanted.to_base58()) && text.contains(&bob.to_base58()), "{text}");
 }
 
 #[test]
@@ -119,10 +95,7 @@ fn two_certificates_are_refused() {
     let foreign = Foreign::new(&rcgen::PKCS_ED25519).libp2p(&host, false);
     let config = foreign.server(vec![foreign.der(), foreign.der()]);
     let (side, error) = shake(client(&own, None).0, config).unwrap_err();
-    assert_eq!(
-        (side, TlsError::within(&error)),
-        (Side::Client, Some(&TlsError::Count(2)))
-    );
+    assert_eq!((side, TlsError::within(&error)), (Side::Client, Some(&TlsError::Count(2))));
 }
 
 #[test]
@@ -140,25 +113,16 @@ fn servers_refuse_clients_without_a_certificate_or_with_a_bad_one() {
     let (_, own) = certificate(1);
     let (mut config, _) = client(&own, None);
     config.client_auth_cert_resolver = Arc::new(NoCertificate);
-    assert!(matches!(
-        shake(config, server(&own)),
-        Err((Side::Server, _))
-    ));
+    assert!(matches!(shake(config, server(&own)), Err((Side::Server, _))));
 
     let foreign = Foreign::new(&rcgen::PKCS_ED25519);
     let (mut config, _) = client(&own, None);
     let key = PrivatePkcs8KeyDer::from(foreign.key.serialize_der()).into();
-    let key = default_provider()
-        .key_provider
-        .load_private_key(key)
-        .unwrap();
+    let key = default_provider().key_provider.load_private_key(key).unwrap();
     let certified = CertifiedKey::new(vec![foreign.der()], key);
     config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(certified));
     let (side, error) = shake(config, server(&own)).unwrap_err();
-    assert_eq!(
-        (side, TlsError::within(&error)),
-        (Side::Server, Some(&TlsError::NotLibp2p))
-    );
+    assert_eq!((side, TlsError::within(&error)), (Side::Server, Some(&TlsError::NotLibp2p)));
 }
 
 #[derive(Debug)]
@@ -179,8 +143,5 @@ fn another_application_protocol_is_refused() {
     let (_, own) = certificate(1);
     let (mut config, _) = client(&own, None);
     config.alpn_protocols = vec![b"h3".to_vec()];
-    assert!(matches!(
-        shake(config, server(&own)),
-        Err((Side::Server, _))
-    ));
+    assert!(matches!(shake(config, server(&own)), Err((Side::Server, _))));
 }
