@@ -400,3 +400,26 @@ fn a_peer_that_was_restarted_is_reached_over_its_new_connection() {
     assert_eq!(result, Ok(bytes(10)));
     net.close();
 }
+
+#[test]
+fn a_node_is_busy_until_its_last_reply_has_arrived() {
+    let mut net = echoing();
+    net.echo[1] = false;
+    net.connect(0, 1);
+    net.run(Duration::from_secs(1));
+    assert!(!net.nodes[1].is_busy());
+    let name = ask(&mut net, &ECHO, bytes(10));
+    let (stream, body) = net.next(1, |event| match event {
+        Event::Request { stream, body, .. } => Some((*stream, body.clone())),
+        _ => None,
+    });
+    net.faults.drop = 100;
+    net.nodes[1].reply(stream, body).expect("there");
+    net.run(Duration::from_millis(200));
+    assert!(net.nodes[1].is_busy(), "the reply was lost and has to be sent again");
+    net.faults.drop = 0;
+    assert_eq!(reply(&mut net, name), Ok(bytes(10)));
+    net.run(Duration::from_secs(1));
+    assert!(!net.nodes[1].is_busy());
+    net.close();
+}

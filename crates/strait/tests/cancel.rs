@@ -93,19 +93,3 @@ async fn a_panicking_handler_declines_one_request() {
     assert!(matches!(client.request(peer, &SLOW, "").await, Err(RequestError::Rejected(_))));
     client.request(peer, &SLOW, "still there").await.expect("others are served");
 }
-
-#[tokio::test]
-async fn a_reply_that_was_given_arrives_though_the_node_closes_at_once() {
-    for _ in 0..20 {
-        let (client, server) = pair().await;
-        let closer = server.clone();
-        server
-            .serve(&SLOW, Priority::Normal, async move |request: Incoming| {
-                tokio::spawn(async move { closer.close().await });
-                request.body
-            })
-            .expect("serves");
-        let reply = client.request(server.peer_id(), &SLOW, "last words").await;
-        assert_eq!(&reply.expect("arrives").into_bytes()[..], b"last words");
-    }
-}
