@@ -1,5 +1,7 @@
 //! Raw streams: two halves, each with its own end.
 
+mod io;
+
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -90,10 +92,10 @@ impl SendHalf {
     /// # Errors
     /// [`StreamError`]: nothing more can be written.
     pub async fn write(&mut self, chunk: &mut Bytes) -> Result<usize, StreamError> {
-        poll_fn(|context| self.poll_write(context, chunk)).await
+        poll_fn(|context| self.poll_chunk(context, chunk)).await
     }
 
-    fn poll_write(&mut self, context: &mut Context<'_>, chunk: &mut Bytes) -> Poll<Result<usize, StreamError>> {
+    pub(crate) fn poll_chunk(&mut self, context: &mut Context<'_>, chunk: &mut Bytes) -> Poll<Result<usize, StreamError>> {
         if chunk.is_empty() {
             return Poll::Ready(Ok(0));
         }
@@ -167,10 +169,10 @@ impl RecvHalf {
     /// # Errors
     /// [`StreamError`]: what was read before is all that ever comes.
     pub async fn read(&mut self, max: usize) -> Result<Option<Bytes>, StreamError> {
-        poll_fn(|context| self.poll_read(context, max)).await
+        poll_fn(|context| self.poll_chunk(context, max)).await
     }
 
-    fn poll_read(&mut self, context: &mut Context<'_>, max: usize) -> Poll<Result<Option<Bytes>, StreamError>> {
+    pub(crate) fn poll_chunk(&mut self, context: &mut Context<'_>, max: usize) -> Poll<Result<Option<Bytes>, StreamError>> {
         use strait_core::RawRead;
         if self.finished {
             return Poll::Ready(Ok(None));

@@ -107,3 +107,27 @@ async fn streams_beyond_the_window_wait_and_come_in_turn() {
         task.await.expect("each comes to its turn");
     }
 }
+
+#[tokio::test]
+async fn the_io_traits_carry_bytes_and_ends() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
+    let (client, server) = pair().await;
+    server
+        .serve_streams(&CHAT, Priority::Normal, async |stream: Stream| {
+            let (mut send, mut recv) = stream.split();
+            copy(&mut recv, &mut send).await.expect("copies");
+            send.shutdown().await.expect("ends");
+        })
+        .expect("serves");
+    let stream = client.open(server.peer_id(), &CHAT).await.expect("opens");
+    let sent: Vec<u8> = (0..300_000u32).map(|at| at as u8).collect();
+    let (mut recv, mut send) = tokio::io::split(stream);
+    let mut got = Vec::new();
+    let write = async {
+        send.write_all(&sent).await.expect("writes");
+        send.shutdown().await.expect("ends");
+    };
+    let read = async { recv.read_to_end(&mut got).await.expect("reads to the end") };
+    tokio::join!(write, read);
+    assert_eq!(got, sent);
+}
