@@ -17,6 +17,8 @@ pub const STREAM_BYTES: u64 = 2 << 10;
 pub const HEADER_BYTES_MAX: usize = 1152;
 /// Small writes of a machine are gathered up to this size before they are handed to the transport.
 pub const OUTBOX_BYTES_MAX: usize = 2 << 10;
+/// A chunk above this size is granted until all of it is acknowledged; below, what a stream is granted anyway covers it.
+pub const PIN_BYTES: usize = 16 << 10;
 /// A chunk is taken from the transport at most so large while a header is being looked for.
 pub const FRONT_BYTES_MAX: usize = 1500;
 /// The QUIC crate compacts a stream's out-of-order store when it holds this much more memory than data.

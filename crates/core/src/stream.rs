@@ -6,41 +6,19 @@
 //!
 //! The transport below is a [`StreamPort`]; QUIC streams are one, multiplexed byte pipes will be another.
 
+mod port;
+
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::budget::Grant;
 use crate::error::{Breach, RequestError, StreamError};
-use crate::limits::{FRONT_BYTES_MAX, HEADER_BYTES_MAX, Limits, OUTBOX_BYTES_MAX};
+use crate::limits::{FRONT_BYTES_MAX, HEADER_BYTES_MAX, Limits, OUTBOX_BYTES_MAX, PIN_BYTES};
 use crate::message::Message;
 use crate::wake::Why;
 
-/// What came of reading from a port.
-#[derive(Debug)]
-pub enum Read {
-    /// Bytes, in order, never empty.
-    Chunk(Bytes),
-    /// Nothing now; the port will say when there is.
-    Blocked,
-    /// The peer finished its side and everything was read.
-    Finished,
-}
-
-/// A bidirectional stream of a transport. Nothing here blocks or fails for lack of memory.
-pub trait StreamPort {
-    /// Takes the next chunk of at most `max` bytes. `Err` is the peer's reset code; from then on always `Finished`.
-    fn read(&mut self, max: usize) -> Result<Read, u64>;
-    /// Takes as much off the front of `chunk` as the transport has room for and returns how much, 0 when it is
-    /// blocked. `Err` is the code with which the peer refused further bytes.
-    fn write(&mut self, chunk: &mut Bytes) -> Result<usize, u64>;
-    /// Closes our direction after what was written.
-    fn finish(&mut self);
-    /// Gives our direction up; what was not delivered is lost.
-    fn reset(&mut self, code: u32);
-    /// Wants no more bytes of the peer's direction.
-    fn stop(&mut self, code: u32);
-}
+pub use port::{Read, StreamPort};
 
 /// What a machine waits for. Several may be set: any of them drives it again, and so does its deadline.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -131,6 +109,10 @@ pub(crate) struct IoState {
     /// What of the outbox the transport had no room for.
     unsent: Bytes,
     pub(crate) grant: Grant,
+    /// A large chunk was handed over: the transport keeps all of its memory until the last byte of it is acknowledged.
+    pub(crate) pins: bool,
+    /// The peer has acknowledged all of our direction.
+    pub(crate) delivered: bool,
     /// What the stream itself is granted, beside its messages.
     pub(crate) base: u64,
     peer_finished: bool,
@@ -172,6 +154,8 @@ impl IoState {
             head: BytesMut::new(),
             outbox: BytesMut::new(),
             unsent: Bytes::new(),
+            pins: false,
+            delivered: false,
             base: grant.bytes(),
             grant,
             peer_finished: false,
@@ -434,12 +418,14 @@ impl<'a> StreamIo<'a> {
         if self.state.finish != Finish::No || !self.flush() {
             return 0;
         }
+        let large = chunk.len() > PIN_BYTES;
         match self.port.write(chunk) {
             Ok(0) => {
                 self.blocked = !chunk.is_empty();
                 0
             }
             Ok(taken) => {
+                self.state.pins |= large;
                 self.state.bytes_out = self.state.bytes_out.saturating_add(taken as u64);
                 taken
             }
@@ -493,6 +479,11 @@ impl<'a> StreamIo<'a> {
         self.state.peer_stopped.filter(|_| self.state.cut || self.state.finish != Finish::Done)
     }
 
+    /// Whether the transport still holds memory of this stream that the peer has not released by acknowledging it.
+    pub(crate) fn undelivered(&self) -> bool {
+        self.state.pins && !self.state.delivered && self.state.peer_stopped.is_none()
+    }
+
     /// Whether everything written is in the transport's hands.
     pub fn flushed(&mut self) -> bool {
         self.flush()
@@ -509,6 +500,7 @@ impl<'a> StreamIo<'a> {
     pub fn reset(&mut self, code: u32) {
         self.state.outbox = BytesMut::new();
         self.state.unsent = Bytes::new();
+        self.state.pins = false;
         if self.state.finish != Finish::Done {
             self.state.finish = Finish::Done;
             self.port.reset(code);

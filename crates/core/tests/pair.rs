@@ -423,3 +423,54 @@ fn a_node_is_busy_until_its_last_reply_has_arrived() {
     assert!(!net.nodes[1].is_busy());
     net.close();
 }
+
+/// Has node 1 answer with 40,000 bytes, which fit its send window, so that all of it is in the transport's hands at once. Returns what
+/// is granted while nothing is acknowledged; then lets the reply arrive.
+fn unacknowledged_reply(net: &mut Net) -> u64 {
+    let name = ask(net, &ECHO, bytes(10));
+    let stream = net.next(1, |event| match event {
+        Event::Request { stream, .. } => Some(*stream),
+        _ => None,
+    });
+    net.faults.drop = 100;
+    net.nodes[1].reply(stream, Message::from(bytes(40_000))).expect("there");
+    net.run(Duration::from_millis(200));
+    let granted = net.nodes[1].audit().granted;
+    net.faults.drop = 0;
+    assert_eq!(reply(net, name), Ok(bytes(40_000)));
+    granted
+}
+
+#[test]
+fn a_reply_is_granted_until_it_is_acknowledged() {
+    let mut net = echoing();
+    net.echo[1] = false;
+    net.connect(0, 1);
+    // Windows grow with the first exchange of this size, and not with the second.
+    unacknowledged_reply(&mut net);
+    net.run(Duration::from_secs(1));
+    let idle = net.nodes[1].audit().granted;
+    assert!(unacknowledged_reply(&mut net) >= idle + 40_000, "the transport holds it until the peer has it");
+    net.run(Duration::from_secs(1));
+    assert_eq!(net.nodes[1].audit().granted, idle);
+    net.close();
+}
+
+#[test]
+fn a_reply_that_is_never_acknowledged_is_given_up() {
+    let mut net = echoing();
+    net.echo[1] = false;
+    net.connect(0, 1);
+    net.run(Duration::from_secs(1));
+    ask(&mut net, &ECHO, bytes(10));
+    let stream = net.next(1, |event| match event {
+        Event::Request { stream, .. } => Some(*stream),
+        _ => None,
+    });
+    net.faults.drop = 100;
+    net.nodes[1].reply(stream, Message::from(bytes(40_000))).expect("there");
+    net.run(Duration::from_secs(40));
+    assert_eq!(net.nodes[1].audit().streams, 0);
+    net.faults.drop = 0;
+    net.close();
+}

@@ -25,8 +25,10 @@ impl Drop for Dials<'_> {
         }
         self.shared.ask(|state, now| {
             for (conn, _) in &self.open {
-                state.dials.remove(conn);
-                state.core.close_conn(now, *conn);
+                // Only what is still dialling: what is open already may be in use by others.
+                if state.dials.remove(conn).is_some() {
+                    state.core.close_conn(now, *conn);
+                }
             }
         });
     }
@@ -38,6 +40,7 @@ pub(crate) async fn connect(shared: &Arc<Shared>, peer: PeerId) -> Result<(), Co
         if state.core.is_connected(&peer) {
             return Ok(());
         }
+        state.prune();
         state.connecting.entry(peer).or_default().clone()
     };
     // Several that want the same connection wait for one attempt.

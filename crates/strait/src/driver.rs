@@ -234,7 +234,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut sockets: Sockets) {
         let rest = turn.second(&mut sockets);
         shared.lock().driver = sockets.counters;
         if shared.is_finished() {
-            return;
+            return shared.drop_handlers();
         }
         if rest.work_left {
             continue;

@@ -70,11 +70,14 @@ impl<T: IntoReply, E: Display> IntoReply for Result<T, E> {
 pub(crate) type ReplyFuture = Pin<Box<dyn Future<Output = Option<Message>> + Send>>;
 pub(crate) type StreamFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+pub(crate) type RequestHandler = Arc<dyn Fn(Incoming) -> ReplyFuture + Send + Sync>;
+pub(crate) type StreamHandler = Arc<dyn Fn(Stream) -> StreamFuture + Send + Sync>;
+
 /// What the node calls for a protocol.
 #[derive(Clone)]
 pub(crate) enum Handler {
-    Request(Arc<dyn Fn(Incoming) -> ReplyFuture + Send + Sync>),
-    Stream(Arc<dyn Fn(Stream) -> StreamFuture + Send + Sync>),
+    Request(RequestHandler),
+    Stream(StreamHandler),
 }
 
 impl Handler {

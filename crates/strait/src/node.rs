@@ -91,9 +91,11 @@ impl Node {
         H: FnOnce(Incoming) -> F + Clone + Send + Sync + 'static,
         F: Future<Output: IntoReply> + Send + 'static,
     {
+        let handler = Handler::request(handler);
         self.shared().ask(|state, _| {
             let number = state.core.serve_request(def, priority)?;
-            state.add_handler(number, Handler::request(handler));
+            // A clone: when the definition is refused, what the handler captured must not be dropped under the lock.
+            state.add_handler(number, handler.clone());
             Ok(())
         })
     }
@@ -107,9 +109,10 @@ impl Node {
         H: FnOnce(Stream) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
+        let handler = Handler::stream(handler);
         self.shared().ask(|state, _| {
             let number = state.core.serve_stream(def, priority)?;
-            state.add_handler(number, Handler::stream(handler));
+            state.add_handler(number, handler.clone());
             Ok(())
         })
     }
@@ -333,6 +336,7 @@ impl Node {
     async fn window(&self, peer: PeerId, name: &'static str, max: u16) -> Option<OwnedSemaphorePermit> {
         let window = {
             let mut state = self.shared().lock();
+            state.prune();
             let fresh = || Arc::new(Semaphore::new(usize::from(max.max(1))));
             state.windows.entry((peer, name)).or_insert_with(fresh).clone()
         };

@@ -13,13 +13,17 @@ use strait_core::{
 };
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
-use crate::handler::{Handler, Incoming, ReplyFuture};
+use crate::handler::{Handler, Incoming, ReplyFuture, RequestHandler, StreamHandler};
 use crate::runtime::Runtime;
 use crate::stream::Stream;
 use crate::turn::DriverCounters;
 
 /// A peer's addresses that the application has told; more push out the oldest.
 const ADDRESSES_MAX: usize = 16;
+/// Peers whose addresses are kept; more push out one that is not connected.
+const PEERS_MAX: usize = 4096;
+/// Below so many entries it is not worth looking for those that nobody holds.
+const PRUNE_MIN: usize = 256;
 
 /// A node's core, and who waits for what of it.
 pub struct Shared {
@@ -44,6 +48,7 @@ pub(crate) struct State {
     running: BTreeMap<StreamRef, oneshot::Sender<()>>,
     pub(crate) windows: BTreeMap<(PeerId, &'static str), Arc<Semaphore>>,
     pub(crate) connecting: BTreeMap<PeerId, Arc<tokio::sync::Mutex<()>>>,
+    prune_at: usize,
     book: BTreeMap<PeerId, Vec<Multiaddr>>,
     pub(crate) listen_addrs: Vec<Multiaddr>,
     pub(crate) sockets: Vec<std::net::SocketAddr>,
@@ -68,9 +73,10 @@ pub(crate) struct Start {
     work: Work,
 }
 
+/// A handler and what it is to be called with. The application's code never runs under the lock.
 enum Work {
-    Request(ReplyFuture),
-    Stream(Pin<Box<dyn Future<Output = ()> + Send>>),
+    Request(RequestHandler, Incoming),
+    Stream(StreamHandler, Stream),
 }
 
 /// What became of a handler's future.
@@ -98,6 +104,7 @@ impl Shared {
                 running: BTreeMap::new(),
                 windows: BTreeMap::new(),
                 connecting: BTreeMap::new(),
+                prune_at: PRUNE_MIN,
                 book: BTreeMap::new(),
                 listen_addrs: Vec::new(),
                 sockets: Vec::new(),
@@ -169,6 +176,12 @@ impl Shared {
         state.shutdown && state.core.is_empty()
     }
 
+    /// Lets go of the handlers: one that holds a handle of its own node would keep both for ever.
+    pub(crate) fn drop_handlers(&self) {
+        let handlers = std::mem::take(&mut self.lock().handlers);
+        drop(handlers);
+    }
+
     /// Closes the node now: its last handle is gone.
     pub(crate) fn abandon(&self) {
         self.ask(|state, now| {
@@ -192,10 +205,17 @@ impl Shared {
         let mut answers = Vec::new();
         for Start { stream, work } in starts {
             match work {
-                Work::Stream(future) => self.runtime.spawn(Box::pin(guarded(future))),
-                Work::Request(mut future) => match poll_once(&mut future) {
-                    Poll::Ready(reply) => answers.push((stream, reply)),
-                    Poll::Pending => self.spawn_answer(stream, future),
+                Work::Stream(handler, incoming) => {
+                    if let Some(future) = call(|| handler(incoming)) {
+                        self.runtime.spawn(Box::pin(guarded(future)));
+                    }
+                }
+                Work::Request(handler, incoming) => match call(|| handler(incoming)) {
+                    None => answers.push((stream, None)),
+                    Some(mut future) => match poll_once(&mut future) {
+                        Poll::Ready(reply) => answers.push((stream, reply)),
+                        Poll::Pending => self.spawn_answer(stream, future),
+                    },
                 },
             }
         }
@@ -224,6 +244,12 @@ impl Shared {
             }
         }));
     }
+}
+
+/// Calls a handler for its future. A panic in it is its application's bug.
+fn call<T>(handler: impl FnOnce() -> T) -> Option<T> {
+    let called = catch_unwind(AssertUnwindSafe(handler));
+    called.map_err(|_| tracing::error!("a handler panicked when it was called; the stream was declined")).ok()
 }
 
 /// Polls a handler. A panic in it is its application's bug and declines this one request.
@@ -266,11 +292,27 @@ impl State {
         self.handlers.insert(number, handler);
     }
 
+    /// Forgets locks and windows that nobody holds, when there are twice as many as after the last time.
+    pub(crate) fn prune(&mut self) {
+        if self.windows.len().saturating_add(self.connecting.len()) < self.prune_at {
+            return;
+        }
+        self.windows.retain(|_, window| Arc::strong_count(window) > 1);
+        self.connecting.retain(|_, lock| Arc::strong_count(lock) > 1);
+        let left = self.windows.len().saturating_add(self.connecting.len());
+        self.prune_at = left.saturating_mul(2).max(PRUNE_MIN);
+    }
+
     pub(crate) fn addresses(&self, peer: &PeerId) -> Vec<Multiaddr> {
         self.book.get(peer).cloned().unwrap_or_default()
     }
 
     pub(crate) fn remember(&mut self, peer: PeerId, addresses: &[Multiaddr]) {
+        if self.book.len() >= PEERS_MAX && !self.book.contains_key(&peer) {
+            let core = &self.core;
+            let gone = self.book.keys().find(|known| !core.is_connected(known)).copied();
+            gone.map(|gone| self.book.remove(&gone));
+        }
         let known = self.book.entry(peer).or_default();
         for address in addresses {
             known.retain(|old| old != address);
@@ -307,17 +349,20 @@ impl State {
             }
             Event::Request { stream, peer, protocol, body } => match self.handlers.get(&protocol) {
                 Some(Handler::Request(handler)) => {
-                    let work = Work::Request(handler(Incoming { peer, body }));
+                    let work = Work::Request(handler.clone(), Incoming { peer, body });
                     starts.push(Start { stream, work });
                 }
                 _ => drop(self.core.reject(stream)),
             },
-            Event::Withdrawn { stream } => drop(self.running.remove(&stream)),
+            Event::Withdrawn { stream } => {
+                drop(self.running.remove(&stream));
+                // Given up in the turn that brought it: it is not begun.
+                starts.retain(|start| start.stream != stream || matches!(start.work, Work::Stream(..)));
+            }
             Event::Stream { stream, peer, protocol } => match self.handlers.get(&protocol) {
                 Some(Handler::Stream(handler)) => {
-                    let handler = handler.clone();
                     self.raw.insert(stream, RawWait::default());
-                    let work = Work::Stream(handler(Stream::new(shared.clone(), stream, peer, None)));
+                    let work = Work::Stream(handler.clone(), Stream::new(shared.clone(), stream, peer, None));
                     starts.push(Start { stream, work });
                 }
                 _ => self.core.cancel(stream),
@@ -351,10 +396,6 @@ impl State {
 
     fn disconnected(&mut self, peer: PeerId, reason: &Closed) {
         tracing::debug!(%peer, %reason, "disconnected");
-        if !self.core.is_connected(&peer) {
-            self.windows.retain(|(of, _), window| *of != peer || Arc::strong_count(window) > 1);
-            self.connecting.retain(|of, lock| *of != peer || Arc::strong_count(lock) > 1);
-        }
     }
 
     /// The peers that are connected.

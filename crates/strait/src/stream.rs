@@ -55,12 +55,17 @@ pub struct SendHalf {
 pub struct RecvHalf {
     common: Arc<Common>,
     finished: bool,
+    /// Told again at each further read: an error must not turn into an end.
+    failed: Option<StreamError>,
 }
 
 impl Stream {
     pub(crate) fn new(shared: Arc<Shared>, name: StreamRef, peer: PeerId, permit: Option<OwnedSemaphorePermit>) -> Stream {
         let common = Arc::new(Common { shared, name, peer, _permit: permit });
-        Stream { send: SendHalf { common: common.clone(), finished: false }, recv: RecvHalf { common, finished: false } }
+        Stream {
+            send: SendHalf { common: common.clone(), finished: false },
+            recv: RecvHalf { common, finished: false, failed: None },
+        }
     }
 
     /// Who is at the other end.
@@ -175,7 +180,7 @@ impl RecvHalf {
     pub(crate) fn poll_chunk(&mut self, context: &mut Context<'_>, max: usize) -> Poll<Result<Option<Bytes>, StreamError>> {
         use strait_core::RawRead;
         if self.finished {
-            return Poll::Ready(Ok(None));
+            return Poll::Ready(self.failed.clone().map_or(Ok(None), Err));
         }
         let common = &self.common;
         let result = common.shared.ask(|state, now| {
@@ -198,6 +203,7 @@ impl RecvHalf {
             }
             Err(error) => {
                 self.finished = true;
+                self.failed = Some(error.clone());
                 Err(error)
             }
         })
@@ -222,6 +228,7 @@ impl RecvHalf {
     /// Wants nothing more: the peer is told `code`.
     pub fn stop(&mut self, code: u32) {
         self.finished = true;
+        self.failed = Some(StreamError::ClosedHere);
         self.common.shared.ask(|state, now| state.core.stop(now, self.common.name, code));
     }
 }

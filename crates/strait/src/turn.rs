@@ -124,11 +124,15 @@ impl Turn {
         while let Some(event) = state.core.poll_event() {
             state.dispatch(&shared, event, &mut starts);
         }
-        debug_assert!(starts.is_empty(), "sending brings no requests");
-        if state.draining {
+        let draining = state.draining;
+        let wake = state.core.poll_wake().map(|(at, _)| at);
+        drop(state);
+        self.work_left |= !starts.is_empty();
+        shared.start(starts);
+        if draining {
             shared.closing.notify_waiters();
         }
-        Rest { work_left: self.work_left, blocked, wake: state.core.poll_wake().map(|(at, _)| at) }
+        Rest { work_left: self.work_left, blocked, wake }
     }
 
     /// Sends until nothing is left or the socket is full.

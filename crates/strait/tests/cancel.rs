@@ -93,3 +93,31 @@ async fn a_panicking_handler_declines_one_request() {
     assert!(matches!(client.request(peer, &SLOW, "").await, Err(RequestError::Rejected(_))));
     client.request(peer, &SLOW, "still there").await.expect("others are served");
 }
+
+const RAW: strait::StreamProtocol = strait::StreamProtocol::new("/test/raw/1", 4, strait::Idle::Never);
+
+#[tokio::test]
+async fn what_a_handler_does_before_its_future_begins_is_done_without_the_lock() {
+    let (client, server) = pair().await;
+    let asks = server.clone();
+    // Not async closures: their bodies run when they are called, and call back into the node.
+    server
+        .serve_streams(&RAW, Priority::Normal, move |stream: strait::Stream| {
+            let _ = asks.counters();
+            drop(stream);
+            async {}
+        })
+        .expect("serves");
+    let panics = |request: Incoming| {
+        assert!(!request.body.is_empty(), "an empty request is this test's bomb");
+        std::future::ready(request.body)
+    };
+    server.serve(&SLOW, Priority::Normal, panics).expect("serves");
+    let peer = server.peer_id();
+    let (_send, mut recv) = client.open(peer, &RAW).await.expect("opens").split();
+    let ended = recv.read(10).await;
+    assert!(ended.is_err(), "{ended:?}");
+    assert_eq!(recv.read(10).await, ended, "an error does not turn into an end");
+    assert!(matches!(client.request(peer, &SLOW, "").await, Err(RequestError::Rejected(_))));
+    client.request(peer, &SLOW, "still there").await.expect("the node lives");
+}

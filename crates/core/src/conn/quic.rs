@@ -105,6 +105,8 @@ pub(crate) enum ConnEvent {
     Writable(u64),
     /// The peer refuses further bytes of this stream.
     Stopped(u64, u64),
+    /// The peer has acknowledged everything of our direction of this stream, its end included.
+    Delivered(u64),
     /// The peer allows more streams.
     Available,
 }
@@ -405,6 +407,7 @@ impl Conn {
                     StreamEvent::Readable { id } => ConnEvent::Readable(number(id)),
                     StreamEvent::Writable { id } => ConnEvent::Writable(number(id)),
                     StreamEvent::Stopped { id, error_code } => ConnEvent::Stopped(number(id), error_code.into_inner()),
+                    StreamEvent::Finished { id } => ConnEvent::Delivered(number(id)),
                     StreamEvent::Available { dir: Dir::Bi } => ConnEvent::Available,
                     _ => continue,
                 },

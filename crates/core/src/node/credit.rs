@@ -20,7 +20,7 @@ pub(super) struct Credit {
     grant: Grant,
     /// What the grant may grow to; the rest of the account is for messages.
     ceiling: u64,
-    receive_window: u64,
+    pub(super) receive_window: u64,
     send_window: u64,
     pub(super) streams: u32,
     mark: Mark,

@@ -2,7 +2,8 @@
 //! come for them in the transport, and that counts against the connection's receive window. When they fill it, those that could go on get no more bytes.
 //!
 //! QUIC has one window a connection and, in the QUIC crate, one fixed size for all streams, so this cannot be kept from happening.
-//! It is seen (nothing moved for an interval although somebody waits for bytes) and undone: the window is widened while there is memory, past its usual
+//! It is seen (nothing moved for an interval although somebody waits for bytes or the peer says that it is blocked, and so much may be unread that the
+//! window can be full) and undone: the window is widened while there is memory, past its usual
 //! bound; and when there is none, the newest waiting stream is given up, and with it its part of the window. A peer within its declared windows
 //! does not come here unless the node's memory is used up.
 
@@ -41,6 +42,10 @@ impl Node {
         let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_deref_mut) else {
             return;
         };
+        if conn.streams.is_empty() {
+            // Nothing is unread now: all that was received beyond what was consumed is overhead.
+            conn.overhead_in = conn.wire_in.saturating_sub(conn.bytes_in);
+        }
         if !matches!(conn.phase, Phase::Open(_)) || conn.armed.at().is_some() {
             return;
         }
@@ -64,7 +69,10 @@ impl Node {
         if conn.streams.is_empty() {
             conn.jam_blocked = blocked;
         }
-        if waits && conn.jam_mark == conn.bytes_in {
+        // At most so much waits unread (what was received includes all overhead): less than the window cannot have filled it, whatever
+        // the peer says.
+        let unread = conn.wire_in.saturating_sub(conn.bytes_in).saturating_sub(conn.overhead_in);
+        if waits && conn.jam_mark == conn.bytes_in && unread >= conn.credit.receive_window {
             conn.jam_blocked = blocked;
             match (conn.credit.widen(step), newest_parked(conn)) {
                 (Some(window), _) => conn.quic.set_receive_window(window),

@@ -119,7 +119,7 @@ impl Node {
     pub fn reset(&mut self, now: Instant, name: StreamRef, code: u32) {
         if self.opening(name).is_some() {
             // Nothing was said yet: there is nothing that the peer could be told of.
-            self.events.push_back(Event::Ended { stream: name, error: None });
+            self.events.push_back(Event::Ended { stream: name, error: Some(StreamError::ClosedHere) });
             return self.cancel(name);
         }
         let _ = self.with_raw(now, name, |io| io.reset(code));

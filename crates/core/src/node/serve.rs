@@ -127,6 +127,15 @@ impl Node {
                 Some(ConnEvent::Readable(number) | ConnEvent::Writable(number)) => {
                     self.stream_stirred(slot, number, None);
                 }
+                Some(ConnEvent::Delivered(number)) => {
+                    // Most are forgotten by now; one that lingers for this goes.
+                    if let Some(index) = conn.numbers.get(&number).copied()
+                        && let Some(stream) = conn.streams.get_mut(index)
+                    {
+                        stream.io.delivered = true;
+                        conn.queue(index);
+                    }
+                }
                 Some(ConnEvent::Stopped(number, code)) => self.stream_stirred(slot, number, Some(code)),
                 // `open_streams` follows in the same turn.
                 Some(ConnEvent::Available) => {

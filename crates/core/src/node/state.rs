@@ -217,6 +217,8 @@ pub(super) struct ConnState {
     pub(super) armed: Armed,
     /// Bytes of datagrams opened.
     pub(super) wire_in: u64,
+    /// What of them was not stream bytes, as far as is known: taken when no stream was open.
+    pub(super) overhead_in: u64,
     /// Stream bytes consumed.
     pub(super) bytes_in: u64,
     /// Stream bytes handed to the transport.
@@ -269,6 +271,7 @@ impl ConnState {
             transport_armed: Armed::default(),
             armed: Armed::default(),
             wire_in: 0,
+            overhead_in: 0,
             bytes_in: 0,
             bytes_out: 0,
             jam_mark: 0,

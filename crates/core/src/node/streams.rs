@@ -6,20 +6,37 @@ use super::state::{Phase, Role};
 use super::{Event, Node};
 use crate::error::{Breach, Closed, RequestError, StreamError};
 use crate::limits::STREAM_WORK;
-use crate::proto::pace::{Direction, Pace};
+use crate::proto::pace::{Direction, Pace, deadline};
 use crate::proto::{Served, identify, ping, raw, request};
 use crate::stream::{Around, Next, Output, StreamIo, StreamMachine, Waits};
-use crate::wake::Key;
+use crate::wake::{Key, Why};
 
-/// Stays until what was written has room in the transport, or the peer takes too long.
-struct Linger(Pace);
+/// Stays until what was written has room in the transport and, where the transport keeps memory for it, was acknowledged; or until the
+/// peer takes too long. The stream's grant stays with it.
+struct Linger {
+    pace: Pace,
+    until: Option<Instant>,
+}
 
 impl StreamMachine for Linger {
     fn drive(&mut self, io: &mut StreamIo<'_>) -> Next {
-        if io.flushed() || io.peer_stopped().is_some() {
+        if io.peer_stopped().is_some() {
             return Next::Done;
         }
-        if !self.0.check(io) {
+        if io.flushed() {
+            if !io.undelivered() {
+                return Next::Done;
+            }
+            let until = *self.until.get_or_insert(deadline(io.now(), io.limits().idle_timeout));
+            if io.now() >= until {
+                // What is not acknowledged by now is given up, and its memory with it.
+                io.reset(request::CODE_SLOW);
+                return Next::Done;
+            }
+            io.wake_at(until, Why::Progress);
+            return Next::PEER;
+        }
+        if !self.pace.check(io) {
             io.reset(request::CODE_SLOW);
             return Next::Done;
         }
@@ -121,11 +138,13 @@ impl Node {
         if stream.queued || matches!(stream.role, Role::Queued) {
             return;
         }
-        if flushed {
-            if let Some(number) = stream.number {
-                // Whatever a machine has forgotten: what stays half open is never given back.
-                stream.io.seal(&mut conn.quic.port(number));
-            }
+        let pinned = stream.io.pins && !stream.io.delivered && stream.io.peer_stopped.is_none();
+        let pinned = pinned && matches!(stream.role, Role::Server { .. } | Role::Client { .. });
+        if let Some(number) = stream.number.filter(|_| flushed) {
+            // Whatever a machine has forgotten: what stays half open is never given back.
+            stream.io.seal(&mut conn.quic.port(number));
+        }
+        if flushed && !pinned {
             return self.remove_stream(slot, index);
         }
         let counted = stream.role.counted();
@@ -133,7 +152,7 @@ impl Node {
             *count = count.saturating_sub(1);
         }
         stream.role = Role::Linger;
-        stream.machine = Box::new(Linger(Pace::new(Direction::Out)));
+        stream.machine = Box::new(Linger { pace: Pace::new(Direction::Out), until: None });
         conn.queue(index);
         self.release_turn(slot, counted);
     }

@@ -11,8 +11,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{RecvHalf, SendHalf, Stream};
 
-/// The most that one write copies: more has no room in a fresh connection's window anyway.
-const COPY_BYTES_MAX: usize = 64 << 10;
+/// The most that one write copies. What the stream has no room for is copied again, and what it takes is kept whole until all of it
+/// is acknowledged: so not much at once.
+const COPY_BYTES_MAX: usize = 4 << 10;
 
 fn io_error(error: StreamError) -> io::Error {
     let kind = match error {
