@@ -4,8 +4,8 @@
 //! QUIC has one window a connection and, in the QUIC crate, one fixed size for all streams, so this cannot be kept from happening.
 //! It is seen (nothing moved for an interval although somebody waits for bytes or the peer says that it is blocked, and so much may be unread that the
 //! window can be full) and undone: the window is widened while there is memory, past its usual
-//! bound; and when there is none, the newest waiting stream is given up, and with it its part of the window. A peer within its declared windows
-//! does not come here unless the node's memory is used up.
+//! bound; and when there is none, the newest waiting stream is given up, and with it its part of the window. A peer that keeps to its
+//! windows and to `per_peer_max` loses a stream here only when the node's memory is used up.
 
 use std::time::{Duration, Instant};
 

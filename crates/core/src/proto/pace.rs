@@ -55,7 +55,7 @@ impl Pace {
         let mark = *self.mark.get_or_insert(fresh);
         let mut end = deadline(mark.at, interval);
         if io.now() >= end {
-            // The connection's count is made of its streams': whatever share this one got of a slow link, the link has moved.
+            // Whatever share this stream got of a slow link, and whatever is being repaired on it: the link has moved.
             let grown = stream.saturating_sub(mark.stream);
             let moved = connection.saturating_sub(mark.connection);
             if grown.max(moved) < io.limits().progress_bytes {

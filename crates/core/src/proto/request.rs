@@ -32,7 +32,7 @@ pub struct Request {
     pub request_bytes_max: usize,
     /// The largest reply, in bytes.
     pub reply_bytes_max: usize,
-    /// How long the answer may take to begin. Transferring a message may take longer: as long as it makes progress, and
+    /// How long the answer may take to begin, beside the time that the request itself needs at the node's slowest rate. Transferring a message may take longer: as long as it makes progress, and
     /// in all this plus its largest size at the node's slowest rate.
     pub deadline: Duration,
     /// How many of a peer's requests are worked on at once, and how many are sent to a peer at once: more wait, without an error.
