@@ -200,7 +200,7 @@ impl Far {
                 "ask the sender to run send again, and use the new ticket",
             )),
             // Not declined, but given up for want of memory or time: there may be some later.
-            RequestError::Rejected(code) if *code == u64::from(strait::CODE_SLOW) => FetchError::Again(error.to_string()),
+            RequestError::Rejected(code) if code == u64::from(strait::CODE_SLOW) => FetchError::Again(error.to_string()),
             RequestError::Rejected(_) => last(Failure::new(
                 Code::NotServed,
                 "the provider declined the request without a reason",
