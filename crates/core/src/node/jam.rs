@@ -69,10 +69,10 @@ impl Node {
         if conn.streams.is_empty() {
             conn.jam_blocked = blocked;
         }
-        // At most so much waits unread (what was received includes all overhead): less than the window cannot have filled it, whatever
-        // the peer says.
+        // At most so much waits unread (what was received includes all overhead): far less than the window cannot have filled it,
+        // whatever the peer says. Half, since the transport tells of new credit in steps.
         let unread = conn.wire_in.saturating_sub(conn.bytes_in).saturating_sub(conn.overhead_in);
-        if waits && conn.jam_mark == conn.bytes_in && unread >= conn.credit.receive_window {
+        if waits && conn.jam_mark == conn.bytes_in && unread.saturating_mul(2) >= conn.credit.receive_window {
             conn.jam_blocked = blocked;
             match (conn.credit.widen(step), newest_parked(conn)) {
                 (Some(window), _) => conn.quic.set_receive_window(window),
