@@ -29,7 +29,7 @@ pub use libp2p_identity::{Keypair, PeerId, PublicKey};
 pub use limits::Limits;
 pub use message::Message;
 pub use multiaddr::Multiaddr;
-pub use node::{Config, ConnId, Event, Identity, Node, RawRead, Refused, StreamRef};
+pub use node::{Config, ConnId, Event, Identity, Node, RawRead, Refused, StreamRef, quic_address};
 pub use proto::{Framing, Idle, Priority, Request, StreamProtocol};
 pub use report::{Audit, Counters, PerProtocol, Totals};
 pub use wake::Why;

@@ -185,6 +185,11 @@ impl IoState {
         }
     }
 
+    /// Whether the transport still holds memory of this stream that the peer has not released by acknowledging it.
+    pub(crate) fn undelivered(&self) -> bool {
+        self.pins && !self.delivered && self.peer_stopped.is_none()
+    }
+
     /// Allocated bytes that this stream holds beside what its machine holds.
     pub(crate) fn held(&self) -> u64 {
         let parts = [self.front.len(), self.head.capacity(), self.outbox.capacity(), self.unsent.len()];
@@ -479,9 +484,9 @@ impl<'a> StreamIo<'a> {
         self.state.peer_stopped.filter(|_| self.state.cut || self.state.finish != Finish::Done)
     }
 
-    /// Whether the transport still holds memory of this stream that the peer has not released by acknowledging it.
+    /// As [`IoState::undelivered`].
     pub(crate) fn undelivered(&self) -> bool {
-        self.state.pins && !self.state.delivered && self.state.peer_stopped.is_none()
+        self.state.undelivered()
     }
 
     /// Whether everything written is in the transport's hands.

@@ -59,16 +59,6 @@ impl Turns {
         self.ring.is_empty()
     }
 
-    /// How many are in the ring; a turn that visits so many has seen each once.
-    pub fn len(&self) -> usize {
-        self.ring.len()
-    }
-
-    /// Whether the ring is empty.
-    pub fn is_empty(&self) -> bool {
-        self.ring.is_empty()
-    }
-
     /// The next member to serve and the work it may cost now. [`served`](Self::served) must follow.
     ///
     /// Members still in debt are passed over and paid one quantum for it, which ends: each pass pays.

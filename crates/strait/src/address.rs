@@ -3,12 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use multiaddr::Protocol;
+pub use strait_core::quic_address;
 use strait_core::{DialError, Multiaddr, PeerId};
-
-/// `/ip4/…/udp/…/quic-v1` of a socket address.
-pub fn quic_address(address: SocketAddr) -> Multiaddr {
-    Multiaddr::from(address.ip()).with(Protocol::Udp(address.port())).with(Protocol::QuicV1)
-}
 
 /// The socket address of a QUIC multiaddr, and the identity at its end if it names one.
 ///

@@ -69,8 +69,8 @@ fn cost(receive_window: u64, send_window: u64, streams: u32) -> u64 {
 impl Node {
     /// Looks at how a connection has used what it has, about once a round trip, and grows what was too small.
     pub(super) fn review_credit(&mut self, now: Instant, slot: usize) {
-        let limits = self.config.limits.clone();
-        let Some(conn) = self.conn_mut(slot) else {
+        let limits = &self.config.limits;
+        let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_deref_mut) else {
             return;
         };
         let mut grown = 0u64;
@@ -90,29 +90,32 @@ impl Node {
         let round = conn.quic.rtt().max(MEASURE_MIN);
         let due = passed >= round;
         // Using half of a window in less than a round trip need not be measured to the end.
-        if moved_in.saturating_mul(2) >= conn.credit.receive_window {
-            let rate_bound = per(moved_in, passed, limits.delay_max.max(round.saturating_mul(2)));
-            let more = conn.credit.receive_window.saturating_mul(2).min(limits.receive_window_max);
-            let (send, streams) = (conn.credit.send_window, conn.credit.streams);
-            if more > conn.credit.receive_window && more <= rate_bound && conn.credit.grow(more, send, streams) {
-                conn.quic.set_receive_window(more);
-                grown = grown.saturating_add(1);
-            }
+        let delay = limits.delay_max.max(round.saturating_mul(2));
+        let (receive, send, streams) = (conn.credit.receive_window, conn.credit.send_window, conn.credit.streams);
+        if let Some(more) = doubled(receive, limits.receive_window_max, moved_in, per(moved_in, passed, delay))
+            && conn.credit.grow(more, send, streams)
+        {
+            conn.quic.set_receive_window(more);
+            grown = grown.saturating_add(1);
         }
-        if moved_out.saturating_mul(2) >= conn.credit.send_window {
-            let rate_bound = per(moved_out, passed, limits.delay_max.max(round.saturating_mul(2)));
-            let more = conn.credit.send_window.saturating_mul(2).min(limits.send_window_max);
-            let (receive, streams) = (conn.credit.receive_window, conn.credit.streams);
-            if more > conn.credit.send_window && more <= rate_bound && conn.credit.grow(receive, more, streams) {
-                conn.quic.set_send_window(more);
-                grown = grown.saturating_add(1);
-            }
+        let receive = conn.credit.receive_window;
+        if let Some(more) = doubled(send, limits.send_window_max, moved_out, per(moved_out, passed, delay))
+            && conn.credit.grow(receive, more, streams)
+        {
+            conn.quic.set_send_window(more);
+            grown = grown.saturating_add(1);
         }
         if due || grown > 0 {
             conn.credit.mark = Mark { at: now, bytes_in, bytes_out };
         }
         self.counters.totals.windows_grown = self.counters.totals.windows_grown.saturating_add(grown);
     }
+}
+
+/// Twice the window, when half of it was used and neither its maximum nor what the measured rate needs stands against it.
+fn doubled(window: u64, max: u64, moved: u64, needed: u64) -> Option<u64> {
+    let more = window.saturating_mul(2).min(max);
+    (moved.saturating_mul(2) >= window && more > window && more <= needed).then_some(more)
 }
 
 /// How many bytes `bytes` in `passed` make in `time`.

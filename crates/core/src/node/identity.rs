@@ -44,7 +44,7 @@ fn limits() -> IdentifyLimits {
 }
 
 /// `/ip4/…/udp/…/quic-v1` of a socket address.
-pub(super) fn quic_address(address: SocketAddr) -> Multiaddr {
+pub fn quic_address(address: SocketAddr) -> Multiaddr {
     Multiaddr::from(address.ip()).with(Protocol::Udp(address.port())).with(Protocol::QuicV1)
 }
 

@@ -32,7 +32,7 @@ use libp2p_identity::{Keypair, PeerId};
 use multiaddr::Multiaddr;
 
 pub use commands::Refused;
-pub use identity::Identity;
+pub use identity::{Identity, quic_address};
 pub use raw::RawRead;
 pub use state::{ConnId, StreamRef};
 

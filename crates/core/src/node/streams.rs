@@ -138,8 +138,7 @@ impl Node {
         if stream.queued || matches!(stream.role, Role::Queued) {
             return;
         }
-        let pinned = stream.io.pins && !stream.io.delivered && stream.io.peer_stopped.is_none();
-        let pinned = pinned && matches!(stream.role, Role::Server { .. } | Role::Client { .. });
+        let pinned = stream.io.undelivered() && matches!(stream.role, Role::Server { .. } | Role::Client { .. });
         if let Some(number) = stream.number.filter(|_| flushed) {
             // Whatever a machine has forgotten: what stays half open is never given back.
             stream.io.seal(&mut conn.quic.port(number));
