@@ -1,8 +1,9 @@
 //! One honest client beside a flooding one, over real sockets, with strait at all ends.
 //!
 //! On one machine a flooder takes CPU from the server by merely running, which a remote one does not. So there is a situation
-//! beside a process that burns a core and sends nothing; a flooder has one thread, too. What the packets do is the difference
-//! between the two. The flooder comes in two kinds. One fills the windows that the server declares and nothing more: that is the
+//! beside a process that burns a core and sends nothing; a flooder has one thread, too. And each situation is run twice: once as the
+//! system's scheduler shares two or three cores between three processes, and once (where permitted) with the server and the honest client
+//! ahead of the flooder, which then gets the rest. In the second, what is left between the rows is what the packets do. The flooder comes in two kinds. One fills the windows that the server declares and nothing more: that is the
 //! most that the server will work for one peer. The other opens far more at once than it may: the server lets all of that wait.
 
 use std::{
@@ -37,12 +38,16 @@ const SITUATIONS: usize = 4;
 /// One round of all situations.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct FloodRecord {
+    /// Whether the server and the honest client went ahead of the disturber for the processor.
+    pub(crate) ahead: bool,
     /// The honest client's times, in the order of [`FloodRecord::SITUATIONS`].
     pub(crate) times: [Percentiles; SITUATIONS],
     /// What the disturber got done meanwhile: without it, nobody knows that there was a flood.
     pub(crate) disturber: [Flooded; SITUATIONS],
-    /// Cost to the server in each situation.
+    /// Cost to the server in each situation, while the honest client measured.
     pub(crate) server: [Side; SITUATIONS],
+    /// How long that was, in seconds.
+    pub(crate) wall: [f64; SITUATIONS],
 }
 
 impl FloodRecord {
@@ -53,6 +58,11 @@ impl FloodRecord {
         "beside a flooder that keeps to its windows",
         "beside a flooder that does not",
     ];
+
+    /// How many processor cores the server kept busy.
+    pub(crate) fn cores(&self, situation: usize) -> f64 {
+        self.server[situation].cpu.total() / self.wall[situation].max(f64::MIN_POSITIVE)
+    }
 }
 
 /// What a flooder did, by its own count.
@@ -68,15 +78,22 @@ pub(crate) struct Flooded {
 }
 
 /// Runs each situation once.
-pub(crate) fn round(sizes: &Sizes) -> Result<FloodRecord> {
-    let mut record = FloodRecord { times: Default::default(), disturber: Default::default(), server: Default::default() };
+pub(crate) fn round(sizes: &Sizes, ahead: bool) -> Result<FloodRecord> {
+    let start = if ahead { Process::start_ahead } else { Process::start };
+    let mut record = FloodRecord {
+        ahead,
+        times: Default::default(),
+        disturber: Default::default(),
+        server: Default::default(),
+        wall: Default::default(),
+    };
     for (index, disturber) in [None, Some(Role::Burner), Some(Role::Flooder), Some(Role::UnboundFlooder)].into_iter().enumerate()
     {
-        let mut server = Process::start(Role::Server, Stack::Strait, Case::Flood, &[])?;
+        let mut server = start(Role::Server, Stack::Strait, Case::Flood, &[])?;
         let address: String = server.answer("ready")?;
         let seconds = sizes.flood_seconds.to_string();
         let more = ["--address", &address, "--seconds", &seconds];
-        let mut honest = Process::start(Role::Honest, Stack::Strait, Case::Flood, &more)?;
+        let mut honest = start(Role::Honest, Stack::Strait, Case::Flood, &more)?;
         let _: String = honest.answer("ready")?;
         let mut disturber = disturber.map(|role| Process::start(role, Stack::StraitCurrent, Case::Flood, &more)).transpose()?;
         if let Some(disturber) = &mut disturber {
@@ -87,19 +104,23 @@ pub(crate) fn round(sizes: &Sizes) -> Result<FloodRecord> {
         }
         server.order("mark")?;
         server.answer::<()>("marked")?;
+        let begun = Instant::now();
         honest.order("go")?;
         record.times[index] = honest.answer("report")?;
         server.order("report")?;
         record.server[index] = server.answer("report")?;
+        record.wall[index] = begun.elapsed().as_secs_f64();
         if let Some(disturber) = &mut disturber {
             disturber.order("report")?;
             record.disturber[index] = disturber.answer("report")?;
         }
         eprintln!(
-            "flood, {}: honest p50 {:.0} us, p99 {:.0} us",
+            "flood{}, {}: honest p50 {:.0} us, p99 {:.0} us; server {:.2} cores",
+            if ahead { " (ahead)" } else { "" },
             FloodRecord::SITUATIONS[index],
             record.times[index].p50,
-            record.times[index].p99
+            record.times[index].p99,
+            record.cores(index),
         );
     }
     Ok(record)

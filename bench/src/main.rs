@@ -71,7 +71,10 @@ fn main() -> Result<()> {
     for round in 0..cli.rounds {
         for case in cli.cases.iter().flat_map(|name| name.cases(&sizes)) {
             if case == Case::Flood {
-                floods.push(flood::round(&sizes)?);
+                floods.push(flood::round(&sizes, false)?);
+                if pair::Process::may_start_ahead() {
+                    floods.push(flood::round(&sizes, true)?);
+                }
                 continue;
             }
             run_round(round, case, &cli.stacks, &mut records)?;

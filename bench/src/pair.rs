@@ -20,6 +20,9 @@ use crate::{
 /// How long one answer of a child may take before the run is given up.
 const PATIENCE: Duration = Duration::from_secs(600);
 
+/// Runs what follows under the real-time scheduler.
+const AHEAD: [&str; 3] = ["chrt", "--fifo", "10"];
+
 /// One run of one case by one stack.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Record {
@@ -97,10 +100,27 @@ pub(crate) struct Process {
 impl Process {
     /// Starts this same binary in `role`.
     pub(crate) fn start(role: Role, stack: Stack, case: Case, more: &[&str]) -> Result<Process> {
+        Process::start_by(Command::new(std::env::current_exe()?), role, stack, case, more)
+    }
+
+    /// The same, ahead of all processes that were started the usual way: they run only while this one waits.
+    pub(crate) fn start_ahead(role: Role, stack: Stack, case: Case, more: &[&str]) -> Result<Process> {
+        let mut command = Command::new(AHEAD[0]);
+        command.args(&AHEAD[1..]).arg(std::env::current_exe()?);
+        Process::start_by(command, role, stack, case, more)
+    }
+
+    /// Whether [`start_ahead`](Self::start_ahead) is permitted here (CAP_SYS_NICE, and the tool of util-linux).
+    pub(crate) fn may_start_ahead() -> bool {
+        let mut probe = Command::new(AHEAD[0]);
+        probe.args(&AHEAD[1..]).arg("true").stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    }
+
+    fn start_by(mut command: Command, role: Role, stack: Stack, case: Case, more: &[&str]) -> Result<Process> {
         let name = |value: &dyn Fn() -> Option<clap::builder::PossibleValue>| {
             value().map_or_else(String::new, |value| value.get_name().to_owned())
         };
-        let mut child = Command::new(std::env::current_exe()?)
+        let mut child = command
             .arg("child")
             .args(["--role", &name(&|| role.to_possible_value())])
             .args(["--stack", &name(&|| stack.to_possible_value())])

@@ -110,7 +110,9 @@ pub(crate) fn render(records: &[Record], floods: &[FloodRecord], baseline: Stack
         }
         against(&mut out, case, &runs);
     }
-    flood_table(&mut out, floods);
+    for ahead in [false, true] {
+        flood_table(&mut out, ahead, &floods.iter().filter(|flood| flood.ahead == ahead).collect::<Vec<_>>());
+    }
     let _ = writeln!(out, "\nNotes");
     for note in peers::NOTES {
         let _ = writeln!(out, "- {note}");
@@ -187,22 +189,25 @@ fn against(out: &mut String, case: Case, runs: &Runs<'_>) {
     }
 }
 
-fn flood_table(out: &mut String, floods: &[FloodRecord]) {
+fn flood_table(out: &mut String, ahead: bool, floods: &[&FloodRecord]) {
     if floods.is_empty() {
         return;
     }
-    let _ = writeln!(out, "\nflood: one honest client at a fixed rate (median of {}; us)", floods.len());
-    let _ = writeln!(out, "{:<44}{:>9}{:>9}{:>9}{:>9}", "", "p50", "x alone", "p99", "x alone");
+    let how =
+        if ahead { "server and honest client ahead of the flooder for the processor" } else { "all three share the processor" };
+    let _ = writeln!(out, "\nflood: one honest client at a fixed rate, {how} (median of {}; us)", floods.len());
+    let _ = writeln!(out, "{:<44}{:>9}{:>9}{:>9}{:>9}{:>9}", "", "p50", "x alone", "p99", "x alone", "server");
     for (index, situation) in FloodRecord::SITUATIONS.iter().enumerate() {
-        let of = |value: &dyn Fn(&FloodRecord) -> f64| median(floods.iter().map(value));
+        let of = |value: &dyn Fn(&FloodRecord) -> f64| median(floods.iter().map(|flood| value(flood)));
         let _ = writeln!(
             out,
-            "{:<44}{:>9.0}{:>9}{:>9.0}{:>9}",
+            "{:<44}{:>9.0}{:>9}{:>9.0}{:>9}{:>9}",
             situation,
             of(&|flood| flood.times[index].p50),
             times(Some(of(&|flood| flood.times[index].p50 / flood.times[0].p50))),
             of(&|flood| flood.times[index].p99),
             times(Some(of(&|flood| flood.times[index].p99 / flood.times[0].p99))),
+            format!("{:.0} %", 100.0 * of(&|flood| flood.cores(index))),
         );
     }
     for flood in floods {
