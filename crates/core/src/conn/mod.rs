@@ -1,4 +1,5 @@
 //! Connections: what secures and multiplexes.
 
+pub(crate) mod event;
 pub(crate) mod quic;
 pub mod tls;

@@ -15,6 +15,7 @@ use quic::{ConnectionError, ConnectionHandle, ConnectionId, DatagramEvent, Dir, 
 use quinn_proto as quic;
 use ring::{hkdf, hmac};
 
+use super::event::{ConnEvent, Lost};
 use super::tls;
 use crate::env::{Env, Random, WallClock};
 use crate::error::{Closed, ConfigError, DialError};
@@ -91,31 +92,6 @@ pub(crate) enum Arrival {
     Response(Transmit),
     Conn(usize, Inbound),
     Stranger(Stranger),
-}
-
-/// What happened on a connection.
-#[derive(Debug)]
-pub(crate) enum ConnEvent {
-    /// The handshake is complete; the peer's identity is verified.
-    Connected,
-    Lost(Lost),
-    /// The peer has opened streams: accept them.
-    Opened,
-    Readable(u64),
-    Writable(u64),
-    /// The peer refuses further bytes of this stream.
-    Stopped(u64, u64),
-    /// The peer has acknowledged everything of our direction of this stream, its end included.
-    Delivered(u64),
-    /// The peer allows more streams.
-    Available,
-}
-
-/// Why a connection ended, before and after it was established.
-#[derive(Debug, Clone)]
-pub(crate) struct Lost {
-    pub(crate) closed: Closed,
-    pub(crate) dial: DialError,
 }
 
 /// The node's QUIC endpoint.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::state::{Phase, Role};
 use super::{Event, Node};
-use crate::conn::quic::ConnEvent;
+use crate::conn::event::ConnEvent;
 use crate::error::{Closed, DialError};
 use crate::limits::PACKET_WORK;
 use crate::proto::pace::deadline;
