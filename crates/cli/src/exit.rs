@@ -75,7 +75,8 @@ Exit codes:
    18  demo: what arrived is not what was sent
   130  ended by Ctrl-C
   143  ended by SIGTERM
-After any code but 0, nothing half-written is left in the target folder.";
+After any code but 0, nothing half-written stands under the names of the transfer.
+What was fetched may be kept in one folder .strait-... in the target folder; the same command goes on from it.";
 
 /// A failure in words for people, with its exit code.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,7 +176,7 @@ mod tests {
             let start = format!("{:>5}  ", code as u8);
             assert_eq!(TABLE.lines().filter(|line| line.starts_with(&start)).count(), 1, "{code:?}");
         }
-        assert_eq!(TABLE.lines().count(), ALL.len() + 3);
+        assert_eq!(TABLE.lines().count(), ALL.len() + 4);
     }
 
     #[test]

@@ -48,7 +48,7 @@ async fn a_lie_in_any_part_is_found() {
             };
             let failure = get_near(&provider, to.path(), meddle).await.unwrap_err();
             assert_eq!(failure.code, Code::Mismatch, "{part:?}: {failure}");
-            assert!(contents(to.path()).is_empty(), "{part:?}");
+            assert_nothing_in_place(to.path());
         }
     }
 }
@@ -70,7 +70,7 @@ async fn declined_requests_say_why() {
         let to = tempfile::tempdir().unwrap();
         let meddle = move |_, _| Ok(reply.clone());
         assert_eq!(get_near(&provider, to.path(), meddle).await.unwrap_err().code, code);
-        assert!(contents(to.path()).is_empty());
+        assert_nothing_in_place(to.path());
     }
 }
 
@@ -116,7 +116,7 @@ async fn manifests_that_contradict_themselves_are_refused() {
         let to = tempfile::tempdir().unwrap();
         let failure = get_crafted(crafted, to.path()).await.unwrap_err();
         assert_eq!(failure.code, Code::Mismatch, "case {number}: {failure}");
-        assert!(contents(to.path()).is_empty(), "case {number}");
+        assert_nothing_in_place(to.path());
     }
 }
 
@@ -166,5 +166,5 @@ async fn an_absurd_size_is_refused_at_once() {
     };
     let failure = get_crafted(crafted, to.path()).await.unwrap_err();
     assert_eq!(failure.code, Code::DiskFull, "{failure}");
-    assert!(contents(to.path()).is_empty());
+    assert_nothing_in_place(to.path());
 }

@@ -131,12 +131,12 @@ async fn lost_replies_are_asked_for_again_and_given_up_in_the_end() {
     let failure = get_near(&provider, to.path(), meddle).await.unwrap_err();
     assert_eq!(failure.code, Code::Lost);
     assert!(failure.what.contains("silence"), "{failure}");
-    assert!(contents(to.path()).is_empty());
+    assert_nothing_in_place(to.path());
 }
 
-/// TR-61: a transfer that is stopped under way leaves nothing behind.
+/// TR-61: a transfer that is stopped under way leaves nothing in place.
 #[tokio::test]
-async fn stopping_under_way_leaves_nothing() {
+async fn stopping_under_way_leaves_nothing_in_place() {
     let from = tempfile::tempdir().unwrap();
     write(&from.path().join("file"), &pattern(8_000_000, 4));
     let provider = provider(&[from.path().join("file")]);
@@ -153,7 +153,7 @@ async fn stopping_under_way_leaves_nothing() {
     at.wait_for(|reached| *reached).await.unwrap();
     task.abort();
     assert!(task.await.is_err());
-    assert!(contents(to.path()).is_empty());
+    assert_nothing_in_place(to.path());
 }
 
 /// TR-52: a file that changed after the ticket was made ends the transfer with its name, and nothing is in place.
@@ -168,7 +168,7 @@ async fn a_changed_source_is_told_by_name() {
     let failure = get_plain(&provider, to.path()).await.unwrap_err();
     assert_eq!(failure.code, Code::SourceChanged);
     assert!(failure.what.contains("vivid"), "{failure}");
-    assert!(contents(to.path()).is_empty());
+    assert_nothing_in_place(to.path());
 }
 
 /// TR-45: done is sent once, after all is in place; no answer to it neither fails nor delays the transfer.

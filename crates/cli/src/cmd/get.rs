@@ -41,7 +41,12 @@ pub(super) async fn run(args: Get, nodes: &Nodes) -> Result<(), Failure> {
 
 /// What came, in words.
 pub(super) fn summary(outcome: &Outcome, seconds: f64) -> String {
-    let had = if outcome.had_bytes > 0 { format!(" ({} were here already)", bytes(outcome.had_bytes)) } else { String::new() };
+    let mut had = String::new();
+    for (number, words) in [(outcome.had_bytes, "were here already"), (outcome.resumed_bytes, "from an earlier run")] {
+        if number > 0 {
+            had.push_str(&format!(" ({} {words})", bytes(number)));
+        }
+    }
     let rate = (outcome.fetched_bytes as f64 / seconds.max(0.001)) as u64;
     format!(
         "{} and {}, {}{had}, in {}, all verified against root {}\n{seconds:.1} s, {}/s",
@@ -66,6 +71,7 @@ pub(super) fn outcome_json(event: &str, outcome: &Outcome, seconds: f64) -> serd
         "fetched_chunks": outcome.fetched_chunks,
         "fetched_bytes": outcome.fetched_bytes,
         "had_bytes": outcome.had_bytes,
+        "resumed_bytes": outcome.resumed_bytes,
         "root": outcome.root.to_hex().as_str(),
         "seconds": seconds,
     })

@@ -24,7 +24,7 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 /// Runs the command until it ends or a signal ends it.
 ///
 /// When a signal comes, the command's future is dropped, and with it everything that it holds is put back: temporary folders are
-/// removed and the node is closed. A second signal ends the process at once.
+/// removed, or kept in order for the next run, and the node is closed. A second signal ends the process at once.
 pub async fn run(cli: Cli) -> Result<(), Failure> {
     let json = match &cli.command {
         Command::Get(args) => args.json,
@@ -77,7 +77,12 @@ async fn until_signal(nodes: &Nodes, command: impl Future<Output = Result<(), Fa
     });
     nodes.close(CLOSE_WITHIN).await;
     let what = if code == Code::Terminated { "stopped by SIGTERM" } else { "stopped by Ctrl-C" };
-    Err(Failure::new(code, what, "somebody asked for it; nothing half-written is left", "run the command again"))
+    Err(Failure::new(
+        code,
+        what,
+        "somebody asked for it; nothing half-written is in place",
+        "run the same command again; get goes on from what it had",
+    ))
 }
 
 #[cfg(unix)]

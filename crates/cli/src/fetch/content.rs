@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use super::ask::{Fetch, ask, mismatch, page};
 use super::window::{CHUNKS_MAX, Window};
 use crate::exit::Failure;
-use crate::place::{Gate, Site};
+use crate::place::{Gate, Had, Site};
 use crate::progress::Progress;
 use crate::tree::{Hash, HashCursor, Which, verify};
 use crate::wire::Ask;
@@ -28,14 +28,15 @@ pub(super) struct Tally {
     pub(super) fetched_bytes: u64,
     pub(super) had_chunks: u64,
     pub(super) had_bytes: u64,
+    pub(super) resumed_bytes: u64,
 }
 
 /// A chunk that came over the network, or was there already.
 struct Arrived {
     index: u64,
     hash: Hash,
-    /// `None` if the target had it already.
-    bytes: Option<Bytes>,
+    /// Where it was if it did not have to be fetched.
+    bytes: Result<Bytes, Had>,
     after: Duration,
     tries: usize,
 }
@@ -67,11 +68,14 @@ pub(super) async fn fetch_all<F: Fetch>(
             Some(done) = network.join_next() => {
                 let arrived = joined(done)?;
                 let len = u64::from(chunks.page_len(0, arrived.index).unwrap_or_default());
-                let Some(bytes) = arrived.bytes else {
-                    tally.had_chunks += 1;
-                    tally.had_bytes += len;
-                    progress.add(len);
-                    continue;
+                let bytes = match arrived.bytes {
+                    Ok(bytes) => bytes,
+                    Err(had) => {
+                        tally.had_chunks += 1;
+                        *if had == Had::Resumed { &mut tally.resumed_bytes } else { &mut tally.had_bytes } += len;
+                        progress.add(len);
+                        continue;
+                    }
                 };
                 window.arrived(arrived.after, arrived.tries);
                 tally.fetched_chunks += 1;
@@ -91,18 +95,18 @@ pub(super) fn joined<T>(done: Result<Result<T, Failure>, tokio::task::JoinError>
 }
 
 async fn one<F: Fetch>(fetch: Arc<F>, site: Arc<Site>, gate: Gate, index: u64, hash: Hash) -> Result<Arrived, Failure> {
-    if site.any_present() {
+    if site.may_have(index) {
         let look = tokio::task::spawn_blocking(move || {
             let _pass = gate.enter()?;
             site.has(index, &hash)
         });
-        if joined(look.await)? {
-            return Ok(Arrived { index, hash, bytes: None, after: Duration::ZERO, tries: 1 });
+        if let Some(had) = joined(look.await)? {
+            return Ok(Arrived { index, hash, bytes: Err(had), after: Duration::ZERO, tries: 1 });
         }
     }
     let began = Instant::now();
     let (bytes, tries) = ask(&fetch, Ask::Chunk { index }).await?;
-    Ok(Arrived { index, hash, bytes: Some(bytes), after: began.elapsed(), tries })
+    Ok(Arrived { index, hash, bytes: Ok(bytes), after: began.elapsed(), tries })
 }
 
 /// Verifies a chunk and writes it (TR-24, TR-60): in this order, and on a thread that may block.
@@ -129,7 +133,7 @@ mod tests {
     use super::*;
     use crate::fetch::FetchError;
     use crate::manifest::{Kind, Listing, Rules, encode};
-    use crate::place::{Placer, Temp};
+    use crate::place::{Target, Temp};
     use crate::tree::{Shape, TreeBuilder};
     use tokio::sync::watch;
 
@@ -167,13 +171,14 @@ mod tests {
         let mut builder = TreeBuilder::new();
         content.chunks(CHUNK).for_each(|chunk| builder.push(blake3::hash(chunk)).unwrap());
         let tree = builder.finish(shape).unwrap();
-        let temp = Temp::open(dir.path(), &tree.root()).unwrap();
-        let mut placer = Placer::new(dir.path().to_owned(), temp.tree(), shape);
+        let target = Target::new(dir.path());
+        let mut temp = Temp::open(&target, &tree.root()).unwrap();
+        let mut placer = temp.placer(&target, shape);
         let mut listing = Listing::new(Rules::Unix, shape.len());
         let mut bytes = Vec::new();
         encode(Kind::File, 0, "file", shape.len(), &mut bytes).unwrap();
         listing.push(&bytes, |walker, entry| placer.prepare(walker.path(), entry)).unwrap();
-        let site = Arc::new(placer.finish(listing));
+        let site = temp.site(placer, listing).unwrap();
         let mut cursor = HashCursor::new(shape, tree.root());
         let asked = watch::Sender::new(0);
         let mut seen = asked.subscribe();

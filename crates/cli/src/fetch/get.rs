@@ -1,7 +1,6 @@
 //! A transfer from its root to files in place.
 
 use std::collections::VecDeque;
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,7 +10,7 @@ use super::ask::{Fetch, ask, mismatch, page};
 use super::content::{Tally, fetch_all, joined};
 use crate::exit::{Code, Failure};
 use crate::manifest::{EntryError, Header, HeaderError, Listing, PushError, Rules};
-use crate::place::{Placer, Site, Temp, commit};
+use crate::place::{Placer, Site, Target, Temp, commit};
 use crate::progress::Progress;
 use crate::tree::{Hash, HashCursor, Which, verify};
 use crate::wire::Ask;
@@ -38,42 +37,77 @@ pub struct Outcome {
     pub fetched_bytes: u64,
     /// Bytes that were in the target already, and right.
     pub had_bytes: u64,
+    /// Bytes that an earlier run had fetched, and right.
+    pub resumed_bytes: u64,
     /// The root that all of it was verified against.
     pub root: Hash,
 }
 
-/// Fetches everything that `root` stands for, verifies it, and puts it in place inside `dir`, which is made if it is not there.
+/// Fetches everything that `root` stands for, verifies it, and puts it in place inside the target folder.
 ///
-/// On a failure, and when the future is dropped, nothing half-written is in place and the temporary folder is removed (TR-61).
-pub async fn get<F: Fetch>(fetch: Arc<F>, root: Hash, dir: &Path, progress: &Progress) -> Result<Outcome, Failure> {
+/// On a failure, and when the future is dropped, nothing half-written is in place. What was fetched is kept in a temporary folder, from
+/// which the next run for the same root goes on; the failure says where (TR-61).
+pub async fn get<F: Fetch>(
+    fetch: Arc<F>,
+    root: Hash,
+    target: impl Into<Target>,
+    progress: &Progress,
+) -> Result<Outcome, Failure> {
+    let target = target.into();
     let header = header(&fetch, &root).await?;
-    let dir = dir.to_owned();
-    let temp = {
-        let dir = dir.clone();
-        let open = move || {
-            fs::create_dir_all(&dir).map_err(|error| Failure::disk(format_args!("make the folder {}", dir.display()), &error))?;
-            Temp::open(&dir, &root)
-        };
-        joined(tokio::task::spawn_blocking(open).await)?
+    let mut temp = {
+        let target = target.clone();
+        blocking(move || Temp::open(&target, &root)).await?
     };
+    match within(&fetch, &header, root, &target, &mut temp, progress).await {
+        Ok(outcome) => {
+            blocking(move || {
+                temp.finish();
+                Ok(())
+            })
+            .await?;
+            // TR-45: all is in place; that nobody hears it changes nothing here. Asked once: a sender that waited for it may be gone.
+            if fetch.fetch(Ask::Done).await.is_err() {
+                progress
+                    .say("note: the sender did not answer when it was told that its copy was taken; it may have ended already");
+            }
+            Ok(outcome)
+        }
+        Err(failure) => Err(blocking(move || Ok(temp.fail(failure))).await?),
+    }
+}
+
+/// What happens while the temporary folder is there.
+async fn within<F: Fetch>(
+    fetch: &Arc<F>,
+    header: &Header,
+    root: Hash,
+    target: &Target,
+    temp: &mut Temp,
+    progress: &Progress,
+) -> Result<Outcome, Failure> {
     progress.phase("listing", header.entries_len);
-    let site = Arc::new(entries(&fetch, &header, &dir, &temp, progress).await?);
-    enough_space(&site, &header, &dir)?;
+    let site = entries(fetch, header, target, temp, progress).await?;
+    enough_space(&site, &target.dir)?;
+    if site.recorded_bytes() > 0 {
+        let recorded = indicatif::HumanBytes(site.recorded_bytes());
+        progress.say(&format!("going on from an earlier run, which had fetched {recorded}"));
+    }
     progress.phase("fetching", header.content_len);
     let mut cursor = HashCursor::new(header.content(), header.content_root);
-    let tally = fetch_all(&fetch, &mut cursor, &site, &temp.gate(), progress).await?;
+    let tally = fetch_all(fetch, &mut cursor, &site, &temp.gate(), progress).await?;
     progress.clear();
     let (gate, placed) = (temp.gate(), site.clone());
     let place = move || {
         let _pass = gate.enter()?;
         commit(&placed)
     };
-    joined(tokio::task::spawn_blocking(place).await)?;
-    // TR-45: all is in place; that nobody hears it changes nothing here. Asked once: a sender that waited for it may be gone already.
-    if fetch.fetch(Ask::Done).await.is_err() {
-        progress.say("note: the sender did not answer when it was told that its copy was taken; it may have ended already");
-    }
-    Ok(outcome(&header, &site, &tally, root))
+    blocking(place).await?;
+    Ok(outcome(header, &site, &tally, root))
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
+    joined(tokio::task::spawn_blocking(work).await)
 }
 
 fn outcome(header: &Header, site: &Site, tally: &Tally, root: Hash) -> Outcome {
@@ -87,6 +121,7 @@ fn outcome(header: &Header, site: &Site, tally: &Tally, root: Hash) -> Outcome {
         fetched_chunks: tally.fetched_chunks,
         fetched_bytes: tally.fetched_bytes,
         had_bytes: tally.had_bytes,
+        resumed_bytes: tally.resumed_bytes,
         root,
     }
 }
@@ -151,16 +186,14 @@ impl Intake {
 async fn entries<F: Fetch>(
     fetch: &Arc<F>,
     header: &Header,
-    dir: &Path,
-    temp: &Temp,
+    target: &Target,
+    temp: &mut Temp,
     progress: &Progress,
-) -> Result<Site, Failure> {
+) -> Result<Arc<Site>, Failure> {
     let pages = header.entry_pages();
     let mut cursor = HashCursor::new(pages, header.entries_root);
-    let mut intake = Intake {
-        listing: Listing::new(Rules::here(), header.content_len),
-        placer: Placer::new(dir.to_owned(), temp.tree(), header.content()),
-    };
+    let mut intake =
+        Intake { listing: Listing::new(Rules::here(), header.content_len), placer: temp.placer(target, header.content()) };
     let mut ahead: VecDeque<Task<Bytes>> = VecDeque::new();
     let mut next = 0;
     for index in 0..pages.leaves() {
@@ -186,7 +219,7 @@ async fn entries<F: Fetch>(
         progress.add(u64::from(len));
     }
     intake.listing.finish(header.entries).map_err(refused)?;
-    Ok(intake.placer.finish(intake.listing))
+    temp.site(intake.placer, intake.listing)
 }
 
 /// A task that ends with its handle.
@@ -200,22 +233,22 @@ impl<T> Drop for Task<T> {
 
 /// Refuses what cannot fit before anything of it is fetched. It is a courtesy: space may still run out later.
 #[cfg(unix)]
-fn enough_space(site: &Site, header: &Header, dir: &Path) -> Result<(), Failure> {
+fn enough_space(site: &Site, dir: &Path) -> Result<(), Failure> {
     let Ok(stat) = rustix::fs::statvfs(dir) else { return Ok(()) };
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    if site.any_present() || header.content_len <= free {
-        return Ok(()); // what is there already is not counted, so nothing can be said then
+    if site.missing_bytes() <= free {
+        return Ok(());
     }
-    let (need, free) = (indicatif::HumanBytes(header.content_len), indicatif::HumanBytes(free));
+    let (need, free) = (indicatif::HumanBytes(site.missing_bytes()), indicatif::HumanBytes(free));
     Err(Failure::new(
         Code::DiskFull,
-        format!("this transfer needs {need}, and {} has {free} free", dir.display()),
+        format!("this transfer needs {need} more, and {} has {free} free", dir.display()),
         "the disk is too full",
         "make space, or choose another folder with -o",
     ))
 }
 
 #[cfg(not(unix))]
-fn enough_space(_: &Site, _: &Header, _: &Path) -> Result<(), Failure> {
+fn enough_space(_: &Site, _: &Path) -> Result<(), Failure> {
     Ok(())
 }

@@ -4,7 +4,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::{Site, join, look, taken};
+use super::ranges::Ranges;
+use super::{Site, join, look, open_plain, taken};
 use crate::exit::Failure;
 use crate::manifest::shown;
 
@@ -14,6 +15,7 @@ use crate::manifest::shown;
 /// It blocks. Only renames happen here, so that what a failure leaves in place is whole files and folders.
 pub fn commit(site: &Site) -> Result<(), Failure> {
     sync(site)?;
+    site.mark()?; // should the moving be interrupted, the next run has all of it
     let list = |error: io::Error| Failure::disk("read the list of files", &error);
     let mut reader = site.listing.reader();
     // Entries deeper than this moved together with their folder.
@@ -58,13 +60,59 @@ fn move_new(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)
 }
 
-/// Above this many entries one call for the whole file system is far quicker than one for each; below, it is the other way round,
+/// Above this many files one call for the whole file system is far quicker than one for each; below, it is the other way round,
 /// because that call also waits for what other programs wrote.
 const EACH_MAX: u64 = 256;
+
+/// Makes the files of these chunks safe on the disk, and the names they are found by. `prepared_safe`: whether that has been done for the
+/// folders, and for the files that were made before the first chunk.
+pub(super) fn sync_chunks(site: &Site, chunks: &Ranges, prepared_safe: bool) -> Result<(), Failure> {
+    let fail = |error: io::Error| Failure::disk("make sure that all is on the disk", &error);
+    if !prepared_safe {
+        return sync(site);
+    }
+    let files_in = |each: &mut dyn FnMut(&[String]) -> io::Result<()>| {
+        let leaf = u64::from(site.chunks.leaf_bytes());
+        for (start, end) in chunks.iter() {
+            site.listing.overlapping(start * leaf, end.saturating_mul(leaf), |walker, _, _| each(walker.path()))?;
+        }
+        Ok::<_, io::Error>(())
+    };
+    let mut files = 0;
+    files_in(&mut |_| {
+        files += 1;
+        Ok(())
+    })
+    .map_err(fail)?;
+    if files > EACH_MAX && sync_file_system(&site.tree).map_err(fail)? {
+        return Ok(());
+    }
+    let mut folder = None;
+    files_in(&mut |path| {
+        let place = join(&site.tree, path);
+        match open_plain(&place, fs::OpenOptions::new().read(true).write(true)) {
+            Ok(file) => file.sync_data()?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()), // it was in the target before
+            Err(error) => return Err(error),
+        }
+        let parent = place.parent().map(Path::to_owned);
+        if let Some(parent) = parent.as_deref().filter(|_| folder != parent) {
+            sync_folder(parent)?;
+        }
+        folder = parent;
+        Ok(())
+    })
+    .map_err(fail)
+}
 
 /// Makes all files of the transfer, and the folders they are in, safe on the disk.
 fn sync(site: &Site) -> Result<(), Failure> {
     let fail = |error: io::Error| Failure::disk("make sure that all is on the disk", &error);
+    let above = || {
+        // The temporary folder, and its name in the target.
+        let temp = site.tree.parent().unwrap_or(&site.tree);
+        sync_folder(&site.tree).and_then(|()| sync_folder(temp)).and_then(|()| sync_folder(&site.dir))
+    };
     if site.listing.entries() > EACH_MAX && sync_file_system(&site.tree).map_err(fail)? {
         return Ok(());
     }
@@ -73,13 +121,13 @@ fn sync(site: &Site) -> Result<(), Failure> {
         let place = join(&site.tree, reader.walker().path());
         let done = match fs::OpenOptions::new().read(true).write(!entry.is_folder()).open(&place) {
             Ok(open) if cfg!(unix) || !entry.is_folder() => open.sync_all(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()), // it was in the target before
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()), // in the target before, or not yet written
             Err(_) if entry.is_folder() => Ok(()),                           // folders cannot be opened everywhere
             other => other.map(|_| ()),
         };
         done.map_err(fail)?;
     }
-    sync_folder(&site.tree).map_err(fail)
+    above().map_err(fail)
 }
 
 /// Writes out the file system that holds `path`, if this system has such a call.

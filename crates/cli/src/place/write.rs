@@ -1,107 +1,40 @@
-//! Preparing the places of a transfer, and writing verified chunks to them.
+//! Checking what is there already, and writing verified chunks to their places.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, TryLockError};
 
-use super::{collides, join, link_in_the_way, look, taken};
+use super::commit::sync_chunks;
+use super::journal::Journal;
+use super::prepare::{create, creation, only_chunk, remove};
+use super::{join, look, open_plain, taken, write_at};
 use crate::exit::Failure;
-use crate::manifest::{Entry, Kind, Listing, Part, Walker, shown};
+use crate::manifest::{Entry, Listing, Part, Walker};
 use crate::spill::read_file_full;
 use crate::tree::{Hash, Shape, verify};
-
-/// Looks at the target for each entry as it arrives, and makes folders and long or empty files under the temporary folder.
-///
-/// Nothing outside the temporary folder is touched.
-#[derive(Debug)]
-pub struct Placer {
-    dir: PathBuf,
-    tree: PathBuf,
-    chunks: Shape,
-    /// For each component of the last path: whether it is a folder that was in the target before.
-    present: Vec<bool>,
-    any_present: bool,
-}
-
-impl Placer {
-    /// For a target folder, the temporary tree, and the shape of the content.
-    pub fn new(dir: PathBuf, tree: PathBuf, chunks: Shape) -> Placer {
-        Placer { dir, tree, chunks, present: Vec::new(), any_present: false }
-    }
-
-    /// Prepares the place of one entry. Entries must come in order.
-    pub fn prepare(&mut self, path: &[String], entry: &Entry) -> Result<(), Failure> {
-        self.present.truncate(entry.depth);
-        let parent_present = self.present.last().copied().unwrap_or(true);
-        let present = parent_present && self.is_present(path, entry)?;
-        self.any_present |= present;
-        self.present.push(present && entry.is_folder());
-        let place = join(&self.tree, path);
-        if entry.is_folder() {
-            return fs::create_dir(&place).map_err(|error| creation(path, "make the folder", &error));
-        }
-        if !present && !in_one_chunk(entry, self.chunks) {
-            create(&place, entry.kind).map_err(|error| creation(path, "create the file", &error))?;
-        }
-        Ok(())
-    }
-
-    /// Whether the entry is in the target already. What cannot be the same is refused at once (TR-62, TR-63).
-    fn is_present(&self, path: &[String], entry: &Entry) -> Result<bool, Failure> {
-        let Some(meta) = look(&join(&self.dir, path))? else {
-            return Ok(false);
-        };
-        if meta.is_symlink() {
-            return Err(link_in_the_way(path));
-        }
-        match (entry.is_folder(), meta.is_dir()) {
-            (true, true) => Ok(true),
-            (true, false) => Err(taken(path, "and it is not a folder")),
-            (false, true) => Err(taken(path, "and it is a folder")),
-            (false, false) if !meta.is_file() => Err(taken(path, "and it is not a plain file")),
-            (false, false) if meta.len() != entry.size => Err(taken(path, "with another size")),
-            (false, false) => Ok(true),
-        }
-    }
-
-    /// Ends the preparation.
-    pub fn finish(self, listing: Listing) -> Site {
-        Site { dir: self.dir, tree: self.tree, chunks: self.chunks, any_present: self.any_present, listing }
-    }
-}
-
-/// Whether all bytes of a file lie in one chunk. An empty file lies in none.
-fn in_one_chunk(entry: &Entry, chunks: Shape) -> bool {
-    let chunk = u64::from(chunks.leaf_bytes());
-    entry.size > 0 && entry.start / chunk == (entry.end() - 1) / chunk
-}
-
-/// A name that is already there under our own temporary folder came from this transfer: the file system folds names (TR-64).
-fn creation(path: &[String], doing: &str, error: &io::Error) -> Failure {
-    if error.kind() == io::ErrorKind::AlreadyExists {
-        return collides(path);
-    }
-    Failure::disk(format_args!("{doing} {}", shown(&path.join("/"))), error)
-}
-
-/// Creates a file that must not be there yet. The umask applies.
-fn create(path: &Path, kind: Kind) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, if kind == Kind::Executable { 0o777 } else { 0o666 });
-    let _ = kind;
-    options.open(path)
-}
 
 /// All that is needed to check and write chunks, from several threads at once.
 #[derive(Debug)]
 pub struct Site {
     pub(super) dir: PathBuf,
     pub(super) tree: PathBuf,
-    chunks: Shape,
-    any_present: bool,
+    pub(super) chunks: Shape,
+    pub(super) journal: Arc<Journal>,
     pub(super) listing: Listing,
+    any_present: bool,
+    present_bytes: u64,
+    /// Held while chunks are made safe. Says whether the folders and empty files are safe already.
+    marking: Mutex<bool>,
+}
+
+/// Where a chunk was that did not have to be fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Had {
+    /// In the target before.
+    InTarget,
+    /// An earlier run had fetched it.
+    Resumed,
 }
 
 enum Stop {
@@ -116,14 +49,38 @@ impl From<io::Error> for Stop {
 }
 
 impl Site {
+    pub(super) fn new(
+        dir: PathBuf,
+        tree: PathBuf,
+        chunks: Shape,
+        journal: Arc<Journal>,
+        listing: Listing,
+        any_present: bool,
+        present_bytes: u64,
+    ) -> Site {
+        Site { dir, tree, chunks, journal, listing, any_present, present_bytes, marking: Mutex::new(false) }
+    }
+
     /// The entries.
     pub fn listing(&self) -> &Listing {
         &self.listing
     }
 
-    /// Whether anything of the transfer was in the target before.
-    pub fn any_present(&self) -> bool {
-        self.any_present
+    /// Bytes that have to be written, at most: all but what was in the target and what an earlier run had fetched.
+    pub fn missing_bytes(&self) -> u64 {
+        self.chunks.len().saturating_sub(self.recorded_bytes()).saturating_sub(self.present_bytes)
+    }
+
+    /// Bytes that an earlier run recorded as fetched. They are verified again when their turn comes.
+    pub fn recorded_bytes(&self) -> u64 {
+        let chunk = u64::from(self.chunks.leaf_bytes());
+        let ranges = self.journal.had_ranges().map(|(start, end)| end.saturating_sub(start).saturating_mul(chunk));
+        ranges.fold(0, u64::saturating_add).min(self.chunks.len())
+    }
+
+    /// Whether [`Site::has`] may find this chunk.
+    pub fn may_have(&self, index: u64) -> bool {
+        self.any_present || self.journal.had(index)
     }
 
     fn range(&self, index: u64) -> (u64, u32) {
@@ -131,26 +88,52 @@ impl Site {
         (start, self.chunks.page_len(0, index).unwrap_or_default())
     }
 
-    /// Whether all of a chunk is in the target already, and right (TR-65). It blocks. Memory: one chunk.
-    pub fn has(&self, index: u64, hash: &Hash) -> Result<bool, Failure> {
-        if !self.any_present {
-            return Ok(false);
+    /// Whether all of a chunk is here already, and right: in the target (TR-65), or where an earlier run put it (TR-68). What is not right
+    /// is cleared away, so that it can be written. It blocks. Memory: one chunk.
+    pub fn has(&self, index: u64, hash: &Hash) -> Result<Option<Had>, Failure> {
+        if !self.may_have(index) {
+            return Ok(None);
         }
+        let resumed = self.journal.had(index);
         let (start, len) = self.range(index);
         let mut chunk = Vec::new();
         let found = self.listing.overlapping(start, start + u64::from(len), |walker, entry, part| {
-            let Some(file) = self.present_file(walker, entry).map_err(Stop::Failure)? else {
-                return Err(Stop::Different);
+            let file = match self.present_file(walker, entry).map_err(Stop::Failure)? {
+                None if resumed => self.resumed_file(walker, entry)?,
+                file => file,
             };
+            let file = file.ok_or(Stop::Different)?;
             chunk.resize(part.in_range + part.len, 0);
             let got = read_file_full(&file, part.in_file, &mut chunk[part.in_range..])?;
             if got == part.len { Ok(()) } else { Err(Stop::Different) }
         });
         match found {
-            Ok(()) => Ok(verify(&chunk, len, hash).is_ok()),
-            Err(Stop::Different) => Ok(false),
+            Ok(()) if verify(&chunk, len, hash).is_ok() => Ok(Some(if resumed { Had::Resumed } else { Had::InTarget })),
+            Ok(()) | Err(Stop::Different) if resumed => self.clear(index).map(|()| None),
+            Ok(()) | Err(Stop::Different) => Ok(None),
             Err(Stop::Failure(failure)) => Err(failure),
         }
+    }
+
+    /// The file of an entry if an earlier run left it, with a size that can be right.
+    fn resumed_file(&self, walker: &Walker, entry: &Entry) -> io::Result<Option<File>> {
+        match open_plain(&join(&self.tree, walker.path()), OpenOptions::new().read(true)) {
+            Ok(file) => {
+                let meta = file.metadata()?;
+                let right = only_chunk(entry, self.chunks).is_none() || meta.len() == entry.size;
+                Ok((meta.is_file() && right).then_some(file))
+            }
+            Err(_) => Ok(None), // not there, or something else is
+        }
+    }
+
+    /// Removes the files that lie in this chunk alone, so that they can be created.
+    fn clear(&self, index: u64) -> Result<(), Failure> {
+        let (start, len) = self.range(index);
+        let cleared = self.listing.overlapping(start, start + u64::from(len), |walker, entry, _| {
+            if only_chunk(entry, self.chunks).is_some() { remove(&join(&self.tree, walker.path())) } else { Ok(()) }
+        });
+        cleared.map_err(|error| Failure::disk("clear what an earlier run left", &error))
     }
 
     /// The file of an entry if it was in the target before.
@@ -167,7 +150,7 @@ impl Site {
     }
 
     /// Writes a chunk that was verified to the files it belongs to. It blocks. What is in the target already is compared instead,
-    /// and left as it is (TR-63).
+    /// and left as it is (TR-63). Now and then it makes what was written safe on the disk and records it (TR-67).
     pub fn write(&self, index: u64, chunk: &[u8]) -> Result<(), Failure> {
         let (start, len) = self.range(index);
         let written = self.listing.overlapping(start, start + u64::from(len), |walker, entry, part| {
@@ -177,7 +160,32 @@ impl Site {
         written.map_err(|stop| match stop {
             Stop::Failure(failure) => failure,
             Stop::Different => Failure::bug("a verified chunk is shorter than its place"),
-        })
+        })?;
+        if self.journal.written(index, u64::from(len)) { self.mark_if_free() } else { Ok(()) }
+    }
+
+    /// Makes what was written safe on the disk, then records it (TR-67). It blocks.
+    pub(super) fn mark(&self) -> Result<(), Failure> {
+        self.mark_held(&mut self.marking.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    }
+
+    /// The same, unless somebody else is at it: then the next record has more in it, which is how a slow disk gets larger batches.
+    fn mark_if_free(&self) -> Result<(), Failure> {
+        match self.marking.try_lock() {
+            Ok(mut held) => self.mark_held(&mut held),
+            Err(TryLockError::Poisoned(poisoned)) => self.mark_held(&mut poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => Ok(()),
+        }
+    }
+
+    fn mark_held(&self, prepared_safe: &mut bool) -> Result<(), Failure> {
+        let batch = self.journal.take();
+        if batch.is_empty() {
+            return Ok(());
+        }
+        sync_chunks(self, &batch, *prepared_safe)?;
+        *prepared_safe = true;
+        self.journal.record(&batch).map_err(|error| Failure::disk("record what was fetched", &error))
     }
 
     fn write_part(&self, walker: &Walker, entry: &Entry, part: Part, bytes: &[u8]) -> Result<(), Failure> {
@@ -190,57 +198,9 @@ impl Site {
             return if there.get(..got) == Some(bytes) { Ok(()) } else { Err(taken(walker.path(), "with other content")) };
         }
         let place = join(&self.tree, walker.path());
-        let whole = in_one_chunk(entry, self.chunks);
-        let file = if whole { create(&place, entry.kind) } else { OpenOptions::new().write(true).open(&place) };
+        let whole = only_chunk(entry, self.chunks).is_some();
+        let file = if whole { create(&place, entry.kind) } else { open_plain(&place, OpenOptions::new().write(true)) };
         let file = file.map_err(|error| creation(walker.path(), "create the file", &error))?;
         write_at(&file, part.in_file, bytes).map_err(|error| Failure::disk(format_args!("write {}", walker.shown()), &error))
-    }
-}
-
-#[cfg(unix)]
-fn write_at(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
-    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
-}
-
-#[cfg(windows)]
-fn write_at(file: &File, mut offset: u64, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match std::os::windows::fs::FileExt::seek_write(file, bytes, offset)? {
-            0 => return Err(io::ErrorKind::WriteZero.into()),
-            n => (offset, bytes) = (offset + n as u64, &bytes[n..]),
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::exit::Code;
-    use crate::manifest::{Rules, encode};
-
-    /// TR-64: on a file system that folds names, the second of two that fold to one finds its place taken, whichever way it is
-    /// created. Here the place is taken by hand.
-    #[test]
-    fn names_that_fold_to_one_end_the_transfer() {
-        let (dir, tree) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let shape = Shape::new(100, 10);
-        let prepare = |kind, name: &str, size| {
-            let mut placer = Placer::new(dir.path().to_owned(), tree.path().to_owned(), shape);
-            placer.prepare(&[name.to_owned()], &Entry { kind, depth: 0, size, start: 0 })
-        };
-        fs::write(tree.path().join("folded"), "").unwrap();
-        for (kind, size) in [(Kind::Folder, 0), (Kind::File, 0), (Kind::File, 11)] {
-            assert_eq!(prepare(kind, "folded", size).unwrap_err().code, Code::UnsafeName);
-        }
-        // A file that lies in one chunk is created when that comes.
-        let mut placer = Placer::new(dir.path().to_owned(), tree.path().to_owned(), shape);
-        let mut listing = Listing::new(Rules::Unix, 100);
-        let mut bytes = Vec::new();
-        encode(Kind::File, 0, "folded", 10, &mut bytes).unwrap();
-        listing.push(&bytes, |walker, entry| placer.prepare(walker.path(), entry)).unwrap();
-        let failure = placer.finish(listing).write(0, &[1; 10]).unwrap_err();
-        assert_eq!(failure.code, Code::UnsafeName);
-        assert_eq!(fs::read(tree.path().join("folded")).unwrap(), b"");
     }
 }

@@ -100,6 +100,19 @@ pub fn contents(dir: &Path) -> BTreeMap<PathBuf, Option<(Vec<u8>, bool)>> {
     all
 }
 
+/// Fails if anything is in a target but what the next run goes on from (TR-61).
+pub fn assert_nothing_in_place(dir: &Path) {
+    for name in contents(dir).keys() {
+        assert!(name.starts_with(temp_folder(dir).unwrap_or_default()), "{} is in place", name.display());
+    }
+}
+
+/// The name of the temporary folder in a target, if there is one.
+pub fn temp_folder(dir: &Path) -> Option<PathBuf> {
+    let names = fs::read_dir(dir).unwrap().map(|entry| PathBuf::from(entry.unwrap().file_name()));
+    names.filter(|name| name.to_string_lossy().starts_with(strait_cli::place::TEMP_PREFIX)).next()
+}
+
 /// Fails with a short text if two folders differ.
 pub fn assert_same(left: &Path, right: &Path) {
     let (left, right) = (contents(left), contents(right));

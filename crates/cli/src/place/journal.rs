@@ -1,0 +1,267 @@
+//! Which chunks of a transfer are written and safe on the disk, kept in a file beside them, so that the next run can go on.
+//!
+//! ```text
+//! head    "strait-j" | version u8 = 1 | root 32 | check 16
+//! record  number of ranges u32 | ( first chunk u64 | chunk after the last u64 )* | check 16
+//! ```
+//!
+//! All numbers are big-endian. Records are appended and never changed; each check is the start of the BLAKE3 hash of the check before it
+//! and of its own part, so that a record that was torn, or that belongs to another run, ends the reading (TR-68). A record is written when
+//! the chunks that it names are safe on the disk, not before (TR-67).
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use super::ranges::Ranges;
+use crate::tree::Hash;
+
+const MAGIC: &[u8] = b"strait-j\x01";
+const CHECK: usize = 16;
+const HEAD: usize = MAGIC.len() + 32 + CHECK;
+/// Ranges in a record at most: a batch of 16 MiB has at most 256 chunks.
+const RANGES_MAX: usize = 4096;
+/// A record is due when so many bytes wait for one: what a killed run has to fetch again, at most, but for what is under way.
+const BATCH_BYTES: u64 = 16 << 20;
+/// A record is due this long after the first chunk that waits for one.
+const BATCH_AGE: Duration = Duration::from_secs(1);
+
+type Check = [u8; CHECK];
+
+/// The journal of one transfer. It may be shared between threads.
+#[derive(Debug)]
+pub(super) struct Journal {
+    root: Hash,
+    /// What an earlier run left. A hint: it is verified again before it is relied on (TR-68).
+    before: Ranges,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// None until the places are prepared, and again after a write to it failed.
+    file: Option<File>,
+    check: Check,
+    /// Where the next record goes.
+    end: u64,
+    /// Written by this run, and waiting for a record.
+    waiting: Ranges,
+    waiting_bytes: u64,
+    since: Option<Instant>,
+    /// Whether there is any record.
+    any: bool,
+}
+
+fn check(before: &Check, part: &[u8]) -> Check {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(before).update(part);
+    let mut check = [0; CHECK];
+    hasher.finalize_xof().fill(&mut check);
+    check
+}
+
+fn head(root: &Hash) -> Vec<u8> {
+    let mut head = [MAGIC, root.as_bytes()].concat();
+    head.extend_from_slice(&check(&[0; CHECK], &head));
+    head
+}
+
+impl Journal {
+    /// Reads what an earlier run for this root left at `path`. Without a valid head there is nothing to go on from.
+    pub(super) fn read(path: &Path, root: &Hash) -> io::Result<Journal> {
+        let mut journal = Journal { root: *root, before: Ranges::default(), state: Mutex::default() };
+        let file = match super::open_plain(path, OpenOptions::new().read(true).write(true)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(journal),
+            Err(error) => return Err(error),
+        };
+        let mut reader = io::BufReader::new(&file);
+        let mut found = [0; HEAD];
+        if !read_all(&mut reader, &mut found)? || found[..] != head(root)[..] {
+            return Ok(journal);
+        }
+        let mut state = State { end: HEAD as u64, ..State::default() };
+        state.check.copy_from_slice(&found[HEAD - CHECK..]);
+        while let Some((body, ranges)) = record(&mut reader, &state.check)? {
+            ranges.into_iter().for_each(|(start, end)| journal.before.insert(start, end));
+            state.check = check(&state.check, &body);
+            state.end += (body.len() + CHECK) as u64;
+            state.any = true;
+        }
+        state.file = Some(file);
+        journal.state = Mutex::new(state);
+        Ok(journal)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Whether an earlier run got so far that all places are prepared.
+    pub(super) fn is_resumed(&self) -> bool {
+        self.state().end > 0
+    }
+
+    /// Begins the file, when all places are prepared. What an earlier run left is gone on with.
+    pub(super) fn begin(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        if state.file.is_none() {
+            let _ = fs::remove_file(path);
+            let file = super::open_plain(path, OpenOptions::new().write(true).create_new(true))?;
+            let head = head(&self.root);
+            super::write_at(&file, 0, &head)?;
+            file.sync_all()?;
+            state.end = HEAD as u64;
+            state.check.copy_from_slice(&head[HEAD - CHECK..]);
+            state.file = Some(file);
+        }
+        Ok(())
+    }
+
+    /// Whether an earlier run had this chunk safe on the disk.
+    pub(super) fn had(&self, chunk: u64) -> bool {
+        self.before.contains(chunk)
+    }
+
+    /// What an earlier run had: each range from its first chunk to the one after its last.
+    pub(super) fn had_ranges(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.before.iter()
+    }
+
+    /// Whether there is any record, of this run or an earlier one.
+    pub(super) fn any(&self) -> bool {
+        self.state().any
+    }
+
+    /// A chunk was written. Says whether a record is due.
+    pub(super) fn written(&self, chunk: u64, bytes: u64) -> bool {
+        let mut state = self.state();
+        state.waiting.insert(chunk, chunk.saturating_add(1));
+        state.waiting_bytes = state.waiting_bytes.saturating_add(bytes);
+        let since = *state.since.get_or_insert_with(Instant::now);
+        state.waiting_bytes >= BATCH_BYTES || since.elapsed() >= BATCH_AGE
+    }
+
+    /// Takes what waits for a record. The caller makes it safe on the disk, then calls [`Journal::record`]; if it cannot, these
+    /// chunks get no record and the next run fetches them again.
+    pub(super) fn take(&self) -> Ranges {
+        let mut state = self.state();
+        (state.waiting_bytes, state.since) = (0, None);
+        std::mem::take(&mut state.waiting)
+    }
+
+    /// Appends a record for chunks that are safe on the disk, and makes that safe too. After an error nothing more is recorded: the place
+    /// of the next record would not be known.
+    pub(super) fn record(&self, chunks: &Ranges) -> io::Result<()> {
+        let mut state = self.state();
+        let all: Vec<_> = chunks.iter().collect();
+        for ranges in all.chunks(RANGES_MAX) {
+            let Some(file) = state.file.take() else { return Ok(()) };
+            let mut body = (ranges.len() as u32).to_be_bytes().to_vec();
+            ranges.iter().for_each(|(start, end)| body.extend([start.to_be_bytes(), end.to_be_bytes()].as_flattened()));
+            let check = check(&state.check, &body);
+            body.extend_from_slice(&check);
+            super::write_at(&file, state.end, &body)?;
+            file.sync_data()?;
+            state.end += body.len() as u64;
+            state.check = check;
+            state.any = true;
+            state.file = Some(file);
+        }
+        Ok(())
+    }
+}
+
+/// Reads all of `buf`; says `false` if the file ends before.
+fn read_all(reader: &mut impl Read, buf: &mut [u8]) -> io::Result<bool> {
+    match reader.read_exact(buf) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The next record, without its check, if it is whole and right.
+#[allow(clippy::type_complexity)] // bytes, and what they say
+fn record(reader: &mut impl Read, before: &Check) -> io::Result<Option<(Vec<u8>, Vec<(u64, u64)>)>> {
+    let mut count = [0; 4];
+    if !read_all(reader, &mut count)? {
+        return Ok(None);
+    }
+    let ranges = u32::from_be_bytes(count) as usize;
+    if ranges > RANGES_MAX {
+        return Ok(None);
+    }
+    let mut body = count.to_vec();
+    body.resize(4 + 16 * ranges, 0);
+    let mut found = [0; CHECK];
+    if !read_all(reader, &mut body[4..])? || !read_all(reader, &mut found)? || found != check(before, &body) {
+        return Ok(None);
+    }
+    let number = |bytes: &[u8]| bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+    let ranges = body[4..].chunks_exact(16).map(|pair| (number(&pair[..8]), number(&pair[8..]))).collect();
+    Ok(Some((body, ranges)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ranges(all: &[(u64, u64)]) -> Ranges {
+        let mut ranges = Ranges::default();
+        all.iter().for_each(|(start, end)| ranges.insert(*start, *end));
+        ranges
+    }
+
+    /// TR-68: whatever byte of the file is torn off, changed or missing, what is read is what was recorded before it, never more.
+    #[test]
+    fn a_torn_or_changed_journal_gives_what_was_recorded_before_the_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, root) = (dir.path().join("journal"), blake3::hash(b"r"));
+        let journal = Journal::read(&path, &root).unwrap();
+        assert!(!journal.is_resumed() && !journal.any());
+        journal.begin(&path).unwrap();
+        let batches = [ranges(&[(3, 5), (9, 10)]), ranges(&[(5, 7)]), ranges(&[(0, 1)])];
+        let mut whole = vec![(HEAD, Ranges::default())];
+        for batch in &batches {
+            journal.record(batch).unwrap();
+            let mut sum = whole.last().unwrap().1.clone();
+            batch.iter().for_each(|(start, end)| sum.insert(start, end));
+            whole.push((fs::metadata(&path).unwrap().len() as usize, sum));
+        }
+        let bytes = fs::read(&path).unwrap();
+        let expected = |intact: usize| {
+            let known = whole.iter().rev().find(|(len, _)| *len <= intact);
+            known.map_or_else(Ranges::default, |(_, sum)| sum.clone())
+        };
+        for at in 0..=bytes.len() {
+            fs::write(&path, &bytes[..at]).unwrap();
+            assert_eq!(Journal::read(&path, &root).unwrap().before, expected(at), "cut at {at}");
+            if at < bytes.len() {
+                let mut wrong = bytes.clone();
+                wrong[at] ^= 0x40;
+                fs::write(&path, &wrong).unwrap();
+                assert_eq!(Journal::read(&path, &root).unwrap().before, expected(at), "changed at {at}");
+            }
+        }
+        fs::write(&path, &bytes).unwrap();
+        assert!(!Journal::read(&path, &blake3::hash(b"other")).unwrap().is_resumed());
+        // Going on after a torn end: the new record takes its place.
+        fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+        let journal = Journal::read(&path, &root).unwrap();
+        journal.begin(&path).unwrap();
+        journal.record(&ranges(&[(20, 21)])).unwrap();
+        assert_eq!(Journal::read(&path, &root).unwrap().before, ranges(&[(3, 7), (9, 10), (20, 21)]));
+    }
+
+    #[test]
+    fn a_record_is_due_after_so_many_bytes() {
+        let journal = Journal { root: blake3::hash(b""), before: Ranges::default(), state: Mutex::default() };
+        assert!(!journal.written(0, 1));
+        assert!(journal.written(1, BATCH_BYTES));
+        assert_eq!(journal.take(), ranges(&[(0, 2)]));
+        assert!(journal.take().is_empty());
+    }
+}
