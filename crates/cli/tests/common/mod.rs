@@ -100,17 +100,21 @@ pub fn contents(dir: &Path) -> BTreeMap<PathBuf, Option<(Vec<u8>, bool)>> {
     all
 }
 
+/// What is in a target but for what the next run goes on from.
+pub fn in_place(dir: &Path) -> BTreeMap<PathBuf, Option<(Vec<u8>, bool)>> {
+    let temp = temp_folder(dir);
+    contents(dir).into_iter().filter(|(name, _)| temp.as_ref().is_none_or(|temp| !name.starts_with(temp))).collect()
+}
+
 /// Fails if anything is in a target but what the next run goes on from (TR-61).
 pub fn assert_nothing_in_place(dir: &Path) {
-    for name in contents(dir).keys() {
-        assert!(name.starts_with(temp_folder(dir).unwrap_or_default()), "{} is in place", name.display());
-    }
+    assert!(in_place(dir).is_empty(), "{:?} is in place", in_place(dir).keys());
 }
 
 /// The name of the temporary folder in a target, if there is one.
 pub fn temp_folder(dir: &Path) -> Option<PathBuf> {
-    let names = fs::read_dir(dir).unwrap().map(|entry| PathBuf::from(entry.unwrap().file_name()));
-    names.filter(|name| name.to_string_lossy().starts_with(strait_cli::place::TEMP_PREFIX)).next()
+    let mut names = fs::read_dir(dir).unwrap().map(|entry| PathBuf::from(entry.unwrap().file_name()));
+    names.find(|name| name.to_string_lossy().starts_with(strait_cli::place::TEMP_PREFIX))
 }
 
 /// Fails with a short text if two folders differ.
