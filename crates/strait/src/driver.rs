@@ -156,14 +156,15 @@ impl Ports for Sockets {
                 let mut parts = self.buffers.chunks_mut(MESSAGE_BYTES_MAX);
                 std::array::from_fn(|_| IoSliceMut::new(parts.next().unwrap_or_default()))
             };
-            let received = socket.io.try_io(Interest::READABLE, || {
+            let mut count = 0;
+            // A batch that is not full has emptied the socket. Said at once, that saves the call that would only find this out; what comes
+            // meanwhile makes the socket ready anew.
+            let _ = socket.io.try_io(Interest::READABLE, || {
                 self.counters.receive_calls += 1;
-                socket.state.recv(UdpSockRef::from(&socket.io), &mut slices, &mut metas)
+                count = socket.state.recv(UdpSockRef::from(&socket.io), &mut slices, &mut metas)?;
+                if count < BATCH { Err(ErrorKind::WouldBlock.into()) } else { Ok(()) }
             });
-            let Ok(count) = received else {
-                // Nothing there; other errors are those of single peers (ICMP) and say nothing about the socket.
-                continue;
-            };
+            // None: nothing is there, or an error of a single peer (ICMP), which says nothing about the socket.
             more |= count == BATCH;
             for (meta, slice) in metas.iter().zip(&slices).take(count) {
                 let bytes = slice.get(..meta.len).unwrap_or_default();
