@@ -70,6 +70,9 @@ pub struct Get {
     /// Put it into this folder; it is made if it is not there
     #[arg(short = 'o', long = "output", value_name = "DIR", default_value = ".")]
     pub output: PathBuf,
+    /// Replace files in that folder that differ; each is lost only when the new one is complete and safe on the disk
+    #[arg(long)]
+    pub force: bool,
     /// Print the result as one JSON object
     #[arg(long)]
     pub json: bool,

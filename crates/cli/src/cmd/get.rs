@@ -10,6 +10,7 @@ use crate::args::Get;
 use crate::exit::Failure;
 use crate::fetch::{self, Outcome};
 use crate::net::Nodes;
+use crate::place::Target;
 use crate::progress::Progress;
 use crate::ticket::Ticket;
 use crate::{keyfile, net};
@@ -26,7 +27,11 @@ pub(super) async fn run(args: Get, nodes: &Nodes) -> Result<(), Failure> {
     let node = nodes.start(keypair, None).await?;
     let far = net::Far::connect(node.clone(), ticket.clone(), progress.clone()).await?;
     progress.say(&format!("connected to {}", ticket.peer));
-    let result = fetch::get(Arc::new(far), ticket.root, &args.output, &progress).await;
+    let (say, quiet) = (progress.clone(), args.quiet);
+    // That it waits for space is needed even when little is to be said.
+    let tell = move |line: &str| if quiet { eprintln!("{line}") } else { say.say(line) };
+    let target = Target { replace: args.force, tell: Arc::new(tell), ..Target::new(&args.output) };
+    let result = fetch::get(Arc::new(far), ticket.root, target, &progress).await;
     progress.clear();
     node.close().await;
     let outcome = result?;

@@ -173,7 +173,7 @@ mod tests {
         let tree = builder.finish(shape).unwrap();
         let target = Target::new(dir.path());
         let mut temp = Temp::open(&target, &tree.root()).unwrap();
-        let mut placer = temp.placer(&target, shape);
+        let mut placer = temp.placer(shape);
         let mut listing = Listing::new(Rules::Unix, shape.len());
         let mut bytes = Vec::new();
         encode(Kind::File, 0, "file", shape.len(), &mut bytes).unwrap();

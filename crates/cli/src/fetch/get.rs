@@ -87,7 +87,7 @@ async fn within<F: Fetch>(
     progress: &Progress,
 ) -> Result<Outcome, Failure> {
     progress.phase("listing", header.entries_len);
-    let site = entries(fetch, header, target, temp, progress).await?;
+    let site = entries(fetch, header, temp, progress).await?;
     enough_space(&site, &target.dir)?;
     if site.recorded_bytes() > 0 {
         let recorded = indicatif::HumanBytes(site.recorded_bytes());
@@ -183,17 +183,10 @@ impl Intake {
 
 /// Fetches the entries page by page, verifies each (TR-24), checks each entry against the rules and the target, and makes the
 /// temporary places.
-async fn entries<F: Fetch>(
-    fetch: &Arc<F>,
-    header: &Header,
-    target: &Target,
-    temp: &mut Temp,
-    progress: &Progress,
-) -> Result<Arc<Site>, Failure> {
+async fn entries<F: Fetch>(fetch: &Arc<F>, header: &Header, temp: &mut Temp, progress: &Progress) -> Result<Arc<Site>, Failure> {
     let pages = header.entry_pages();
     let mut cursor = HashCursor::new(pages, header.entries_root);
-    let mut intake =
-        Intake { listing: Listing::new(Rules::here(), header.content_len), placer: temp.placer(target, header.content()) };
+    let mut intake = Intake { listing: Listing::new(Rules::here(), header.content_len), placer: temp.placer(header.content()) };
     let mut ahead: VecDeque<Task<Bytes>> = VecDeque::new();
     let mut next = 0;
     for index in 0..pages.leaves() {

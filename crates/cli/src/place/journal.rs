@@ -9,22 +9,21 @@
 //! and of its own part, so that a record that was torn, or that belongs to another run, ends the reading (TR-68). A record is written when
 //! the chunks that it names are safe on the disk, not before (TR-67).
 
-use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
-use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use super::folder::{Folder, Open};
 use super::ranges::Ranges;
 use crate::tree::Hash;
 
+/// Its name in the temporary folder.
+pub(super) const NAME: &str = "journal";
 const MAGIC: &[u8] = b"strait-j\x01";
 const CHECK: usize = 16;
 const HEAD: usize = MAGIC.len() + 32 + CHECK;
-/// Ranges in a record at most: a batch of 16 MiB has at most 256 chunks.
+/// Ranges in a record at most. A batch has far fewer, since chunks come nearly in order; if not, it becomes several records.
 const RANGES_MAX: usize = 4096;
-/// A record is due when so many bytes wait for one: what a killed run has to fetch again, at most, but for what is under way.
-const BATCH_BYTES: u64 = 16 << 20;
 /// A record is due this long after the first chunk that waits for one.
 const BATCH_AGE: Duration = Duration::from_secs(1);
 
@@ -34,6 +33,8 @@ type Check = [u8; CHECK];
 #[derive(Debug)]
 pub(super) struct Journal {
     root: Hash,
+    /// A record is due when so many bytes wait for one.
+    batch_bytes: u64,
     /// What an earlier run left. A hint: it is verified again before it is relied on (TR-68).
     before: Ranges,
     state: Mutex<State>,
@@ -42,7 +43,7 @@ pub(super) struct Journal {
 #[derive(Debug, Default)]
 struct State {
     /// None until the places are prepared, and again after a write to it failed.
-    file: Option<File>,
+    file: Option<Open>,
     check: Check,
     /// Where the next record goes.
     end: u64,
@@ -69,20 +70,20 @@ fn head(root: &Hash) -> Vec<u8> {
 }
 
 impl Journal {
-    /// Reads what an earlier run for this root left at `path`. Without a valid head there is nothing to go on from.
-    pub(super) fn read(path: &Path, root: &Hash) -> io::Result<Journal> {
-        let mut journal = Journal { root: *root, before: Ranges::default(), state: Mutex::default() };
-        let file = match super::open_plain(path, OpenOptions::new().read(true).write(true)) {
+    /// Reads what an earlier run for this root left in its temporary folder. Without a valid head there is nothing to go on from.
+    pub(super) fn read(temp: &Folder, root: &Hash, batch_bytes: u64) -> io::Result<Journal> {
+        let mut journal = Journal { root: *root, batch_bytes, before: Ranges::default(), state: Mutex::default() };
+        let file = match temp.file(NAME, true) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(journal),
             Err(error) => return Err(error),
         };
-        let mut reader = io::BufReader::new(&file);
+        let mut state = State { end: HEAD as u64, ..State::default() };
+        let mut reader = io::BufReader::new(file.reader());
         let mut found = [0; HEAD];
         if !read_all(&mut reader, &mut found)? || found[..] != head(root)[..] {
             return Ok(journal);
         }
-        let mut state = State { end: HEAD as u64, ..State::default() };
         state.check.copy_from_slice(&found[HEAD - CHECK..]);
         while let Some((body, ranges)) = record(&mut reader, &state.check)? {
             ranges.into_iter().for_each(|(start, end)| journal.before.insert(start, end));
@@ -90,6 +91,7 @@ impl Journal {
             state.end += (body.len() + CHECK) as u64;
             state.any = true;
         }
+        drop(reader);
         state.file = Some(file);
         journal.state = Mutex::new(state);
         Ok(journal)
@@ -105,14 +107,14 @@ impl Journal {
     }
 
     /// Begins the file, when all places are prepared. What an earlier run left is gone on with.
-    pub(super) fn begin(&self, path: &Path) -> io::Result<()> {
+    pub(super) fn begin(&self, temp: &Folder) -> io::Result<()> {
         let mut state = self.state();
         if state.file.is_none() {
-            let _ = fs::remove_file(path);
-            let file = super::open_plain(path, OpenOptions::new().write(true).create_new(true))?;
+            temp.remove(NAME)?;
+            let file = temp.create(NAME, false)?;
             let head = head(&self.root);
-            super::write_at(&file, 0, &head)?;
-            file.sync_all()?;
+            file.write(0, &head)?;
+            file.sync()?;
             state.end = HEAD as u64;
             state.check.copy_from_slice(&head[HEAD - CHECK..]);
             state.file = Some(file);
@@ -141,7 +143,7 @@ impl Journal {
         state.waiting.insert(chunk, chunk.saturating_add(1));
         state.waiting_bytes = state.waiting_bytes.saturating_add(bytes);
         let since = *state.since.get_or_insert_with(Instant::now);
-        state.waiting_bytes >= BATCH_BYTES || since.elapsed() >= BATCH_AGE
+        state.waiting_bytes >= self.batch_bytes || since.elapsed() >= BATCH_AGE
     }
 
     /// Takes what waits for a record. The caller makes it safe on the disk, then calls [`Journal::record`]; if it cannot, these
@@ -163,8 +165,8 @@ impl Journal {
             ranges.iter().for_each(|(start, end)| body.extend([start.to_be_bytes(), end.to_be_bytes()].as_flattened()));
             let check = check(&state.check, &body);
             body.extend_from_slice(&check);
-            super::write_at(&file, state.end, &body)?;
-            file.sync_data()?;
+            file.write(state.end, &body)?;
+            file.sync()?;
             state.end += body.len() as u64;
             state.check = check;
             state.any = true;
@@ -207,7 +209,9 @@ fn record(reader: &mut impl Read, before: &Check) -> io::Result<Option<(Vec<u8>,
 
 #[cfg(test)]
 mod tests {
+    use super::super::disk::Disk;
     use super::*;
+    use std::fs;
 
     fn ranges(all: &[(u64, u64)]) -> Ranges {
         let mut ranges = Ranges::default();
@@ -219,10 +223,11 @@ mod tests {
     #[test]
     fn a_torn_or_changed_journal_gives_what_was_recorded_before_the_damage() {
         let dir = tempfile::tempdir().unwrap();
-        let (path, root) = (dir.path().join("journal"), blake3::hash(b"r"));
-        let journal = Journal::read(&path, &root).unwrap();
+        let (path, root) = (dir.path().join(NAME), blake3::hash(b"r"));
+        let temp = Folder::open(dir.path(), Disk::plain()).unwrap();
+        let journal = Journal::read(&temp, &root, 10).unwrap();
         assert!(!journal.is_resumed() && !journal.any());
-        journal.begin(&path).unwrap();
+        journal.begin(&temp).unwrap();
         let batches = [ranges(&[(3, 5), (9, 10)]), ranges(&[(5, 7)]), ranges(&[(0, 1)])];
         let mut whole = vec![(HEAD, Ranges::default())];
         for batch in &batches {
@@ -238,29 +243,29 @@ mod tests {
         };
         for at in 0..=bytes.len() {
             fs::write(&path, &bytes[..at]).unwrap();
-            assert_eq!(Journal::read(&path, &root).unwrap().before, expected(at), "cut at {at}");
+            assert_eq!(Journal::read(&temp, &root, 10).unwrap().before, expected(at), "cut at {at}");
             if at < bytes.len() {
                 let mut wrong = bytes.clone();
                 wrong[at] ^= 0x40;
                 fs::write(&path, &wrong).unwrap();
-                assert_eq!(Journal::read(&path, &root).unwrap().before, expected(at), "changed at {at}");
+                assert_eq!(Journal::read(&temp, &root, 10).unwrap().before, expected(at), "changed at {at}");
             }
         }
         fs::write(&path, &bytes).unwrap();
-        assert!(!Journal::read(&path, &blake3::hash(b"other")).unwrap().is_resumed());
+        assert!(!Journal::read(&temp, &blake3::hash(b"other"), 10).unwrap().is_resumed());
         // Going on after a torn end: the new record takes its place.
         fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
-        let journal = Journal::read(&path, &root).unwrap();
-        journal.begin(&path).unwrap();
+        let journal = Journal::read(&temp, &root, 10).unwrap();
+        journal.begin(&temp).unwrap();
         journal.record(&ranges(&[(20, 21)])).unwrap();
-        assert_eq!(Journal::read(&path, &root).unwrap().before, ranges(&[(3, 7), (9, 10), (20, 21)]));
+        assert_eq!(Journal::read(&temp, &root, 10).unwrap().before, ranges(&[(3, 7), (9, 10), (20, 21)]));
     }
 
     #[test]
     fn a_record_is_due_after_so_many_bytes() {
-        let journal = Journal { root: blake3::hash(b""), before: Ranges::default(), state: Mutex::default() };
+        let journal = Journal { root: blake3::hash(b""), batch_bytes: 10, before: Ranges::default(), state: Mutex::default() };
         assert!(!journal.written(0, 1));
-        assert!(journal.written(1, BATCH_BYTES));
+        assert!(journal.written(1, 9));
         assert_eq!(journal.take(), ranges(&[(0, 2)]));
         assert!(journal.take().is_empty());
     }

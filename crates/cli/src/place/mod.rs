@@ -1,35 +1,62 @@
 //! Putting verified bytes into the target folder: first under a temporary folder in it, then moved into place as a whole.
 
 mod commit;
+mod disk;
+mod folder;
 mod journal;
 mod prepare;
 mod ranges;
+mod system;
 mod temp;
 mod write;
 
 pub use commit::commit;
+pub use disk::{Op, Tap, Tell};
 pub use prepare::Placer;
 pub use temp::{Gate, TEMP_PREFIX, Temp};
 pub use write::{Had, Site};
 
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use crate::exit::{Code, Failure};
 use crate::manifest::shown;
 
+/// See [`Target::record_bytes`]. A disk of 100 MB/s takes a sixth of a second for it; more at once would gain little.
+const RECORD_BYTES: u64 = 16 << 20;
+
 /// Where a transfer goes, and how.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Target {
     /// The target folder. It is made if it is not there.
     pub dir: PathBuf,
+    /// Whether files in the target that are not those of the transfer are replaced by them (TR-63).
+    pub replace: bool,
+    /// How long a full disk is waited for (TR-69); without end if `None`.
+    pub wait_for_space: Option<Duration>,
+    /// What was fetched is made safe on the disk and recorded (TR-67) whenever so many bytes wait for it, and every second: so much has to
+    /// be fetched again, at most, after a run that was killed.
+    pub record_bytes: u64,
+    /// Is told when the transfer has to wait for the disk, and when it goes on. It may be called from any thread.
+    pub tell: Tell,
+    /// Watches the disk, and may break it: for tests.
+    pub tap: Option<Arc<dyn Tap>>,
 }
 
 impl Target {
-    /// This folder, and nothing in it is replaced.
+    /// This folder; nothing in it is replaced, and a full disk is waited for in silence.
     pub fn new(dir: impl Into<PathBuf>) -> Target {
-        Target { dir: dir.into() }
+        let record_bytes = RECORD_BYTES;
+        Target { dir: dir.into(), replace: false, wait_for_space: None, record_bytes, tell: Arc::new(|_| ()), tap: None }
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Target").field("dir", &self.dir).field("replace", &self.replace).finish_non_exhaustive()
     }
 }
 
@@ -45,12 +72,17 @@ impl From<&PathBuf> for Target {
     }
 }
 
-/// What stands at a path, without following a symbolic link; `None` if nothing does.
-fn look(path: &Path) -> Result<Option<Metadata>, Failure> {
-    match fs::symlink_metadata(path) {
-        Ok(meta) => Ok(Some(meta)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Failure::disk(format_args!("look at {}", path.display()), &error)),
+/// The failure for an error at the place of an entry.
+fn at(path: &[String], doing: &str, error: &io::Error) -> Failure {
+    let shown = shown(&path.join("/")).to_string();
+    match error.kind() {
+        io::ErrorKind::NotADirectory => Failure::new(
+            Code::UnsafeName,
+            format!("could not {doing} {shown}: what was a folder on the way to it, or the file itself, is something else now"),
+            "somebody changed the target folder while this transfer ran; a symbolic link there is not followed",
+            "look at what is there, then run it again",
+        ),
+        _ => Failure::disk(format_args!("{doing} {shown}"), error),
     }
 }
 
@@ -60,7 +92,7 @@ fn taken(path: &[String], what: &str) -> Failure {
         Code::TargetTaken,
         format!("{} is already in the target folder, {what}", shown(&path.join("/"))),
         "something else of the same name was there before; it was left as it is",
-        "move it away, or choose another folder with -o",
+        "move it away, choose another folder with -o, or let get replace files with --force (folders it never replaces)",
     )
 }
 
@@ -82,34 +114,4 @@ fn collides(path: &[String]) -> Failure {
         "the file system of the target folder does not tell upper from lower case, or ways to write accents, apart",
         "choose a target folder on another file system with -o, or ask the sender to rename one of the two",
     )
-}
-
-/// Appends the components of a checked path.
-fn join(base: &Path, path: &[String]) -> PathBuf {
-    let mut full = base.to_owned();
-    full.extend(path);
-    full
-}
-
-/// Opens a plain file, and no symbolic link where the system can tell (TR-62).
-fn open_plain(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::custom_flags(options, rustix::fs::OFlags::NOFOLLOW.bits() as i32);
-    options.open(path)
-}
-
-#[cfg(unix)]
-fn write_at(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
-    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
-}
-
-#[cfg(windows)]
-fn write_at(file: &File, mut offset: u64, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match std::os::windows::fs::FileExt::seek_write(file, bytes, offset)? {
-            0 => return Err(io::ErrorKind::WriteZero.into()),
-            n => (offset, bytes) = (offset + n as u64, &bytes[n..]),
-        }
-    }
-    Ok(())
 }

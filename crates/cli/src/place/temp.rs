@@ -1,11 +1,14 @@
 //! The temporary folder of one transfer, inside the target folder so that moving into place is a rename.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock, RwLockReadGuard};
 
-use super::journal::Journal;
+use super::disk::Disk;
+use super::folder::{Folder, Open};
+use super::journal::{self, Journal};
+use super::prepare::Places;
 use super::{Placer, Site, Target};
 use crate::exit::{Code, Failure};
 use crate::manifest::Listing;
@@ -15,17 +18,19 @@ use crate::tree::{Hash, Shape};
 pub const TEMP_PREFIX: &str = ".strait-";
 const LOCK: &str = "lock";
 const TREE: &str = "tree";
-const JOURNAL: &str = "journal";
 
 /// Lets file work in while the transfer runs, and out before it ends: so nothing is created behind the removal of the temporary folder.
 #[derive(Debug, Clone, Default)]
-pub struct Gate(Arc<RwLock<bool>>);
+pub struct Gate {
+    inside: Arc<RwLock<()>>,
+    stopped: Arc<AtomicBool>,
+}
 
 impl Gate {
     /// Enters until the guard is dropped, or fails because the transfer is being stopped.
-    pub fn enter(&self) -> Result<RwLockReadGuard<'_, bool>, Failure> {
-        let guard = self.0.read().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if *guard {
+    pub fn enter(&self) -> Result<RwLockReadGuard<'_, ()>, Failure> {
+        let guard = self.inside.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if self.stopped.load(Ordering::Relaxed) {
             let why = "this transfer was told to stop";
             return Err(Failure::new(Code::Interrupted, "stopped", why, "run get again"));
         }
@@ -34,12 +39,14 @@ impl Gate {
 
     /// Keeps everybody out until the guard is dropped: a disk that is stuck.
     #[cfg(test)]
-    pub(crate) fn hold(&self) -> std::sync::RwLockWriteGuard<'_, bool> {
-        self.0.write().unwrap_or_else(|poisoned| poisoned.into_inner())
+    pub(crate) fn hold(&self) -> std::sync::RwLockWriteGuard<'_, ()> {
+        self.inside.write().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
+    /// Lets nobody in any more, ends all waiting for space, and waits for those inside.
     fn close(&self) {
-        *self.0.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = true;
+        self.stopped.store(true, Ordering::Relaxed);
+        drop(self.inside.write().unwrap_or_else(|poisoned| poisoned.into_inner()));
     }
 }
 
@@ -49,33 +56,35 @@ impl Gate {
 /// for the same root goes on (TR-61). Dropping it waits for file work under way and records what was written (TR-67); it may block.
 #[derive(Debug)]
 pub struct Temp {
-    path: PathBuf,
+    places: Places,
+    temp: Folder,
     gate: Gate,
-    journal: Arc<Journal>,
     site: Option<Arc<Site>>,
     keep: bool,
     /// Held open: the lock ends with it, even if the process is killed.
-    _lock: File,
+    _lock: Open,
 }
 
 impl Temp {
-    /// Makes the folder for this root inside the target folder, which is made too, or goes on with that of an earlier run.
+    /// Makes the folder for this root inside the target folder, which is made too, or goes on with that of an earlier run. It blocks.
     pub fn open(target: &Target, root: &Hash) -> Result<Temp, Failure> {
-        let dir = &target.dir;
-        fs::create_dir_all(dir).map_err(|error| Failure::disk(format_args!("make the folder {}", dir.display()), &error))?;
+        let gate = Gate::default();
+        let shown = target.dir.display();
+        let make = |error: io::Error| Failure::disk(format_args!("make the folder {shown}"), &error);
+        fs::create_dir_all(&target.dir).map_err(make)?;
+        let disk = Disk::new(target.tap.clone(), target.tell.clone(), target.wait_for_space, gate.stopped.clone());
+        let dir = Folder::open(&target.dir, disk).map_err(make)?;
         let name = format!("{TEMP_PREFIX}{}", &root.to_hex()[..16]);
-        let path = dir.join(&name);
-        let fail = |error: io::Error| Failure::disk(format_args!("make the temporary folder {}", path.display()), &error);
-        if let Err(error) = fs::create_dir(&path) {
-            // Only a real folder is taken over.
-            let ours = fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_dir());
-            if error.kind() != io::ErrorKind::AlreadyExists || !ours {
-                return Err(fail(error));
-            }
-        }
-        let lock = super::open_plain(&path.join(LOCK), File::options().create(true).truncate(false).write(true)).map_err(fail)?;
-        if !try_lock(&lock).map_err(fail)? {
-            let what = format!("another get of the same ticket is at work in {}", dir.display());
+        let fail = |error: io::Error| Failure::disk(format_args!("make the temporary folder {shown}/{name}"), &error);
+        // Only a real folder is taken over.
+        let temp = make_or_take(&dir, &name, true).map_err(fail)?;
+        let lock = match temp.create(LOCK, false) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => temp.file(LOCK, true),
+            other => other,
+        };
+        let lock = lock.map_err(fail)?;
+        if !lock.try_lock().map_err(fail)? {
+            let what = format!("another get of the same ticket is at work in {shown}");
             return Err(Failure::new(
                 Code::TargetTaken,
                 what,
@@ -83,40 +92,36 @@ impl Temp {
                 "wait for it, or choose another folder with -o",
             ));
         }
-        let journal = Journal::read(&path.join(JOURNAL), root).map_err(fail)?;
-        let tree = path.join(TREE);
+        let journal = Journal::read(&temp, root, target.record_bytes).map_err(fail)?;
         if !journal.is_resumed() {
-            match fs::remove_dir_all(&tree) {
+            match fs::remove_dir_all(temp.path().join(TREE)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fail(error)),
                 _ => {}
             }
         }
-        match fs::create_dir(&tree) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(fail(error)),
-            _ => {}
-        }
-        Ok(Temp { path, gate: Gate::default(), journal: Arc::new(journal), site: None, keep: true, _lock: lock })
+        let tree = make_or_take(&temp, TREE, false).map_err(fail)?;
+        let places = Places { dir, tree, journal: Arc::new(journal), replace: target.replace };
+        Ok(Temp { places, temp, gate, site: None, keep: true, _lock: lock })
     }
 
     /// Begins to prepare the places of a transfer with content of this shape.
-    pub fn placer(&self, target: &Target, chunks: Shape) -> Placer {
-        Placer::new(target.dir.clone(), self.path.join(TREE), chunks, self.journal.clone())
+    pub fn placer(&self, chunks: Shape) -> Placer {
+        Placer::new(self.places.clone(), chunks)
     }
 
     /// All places are prepared: from here on chunks can be written, and the next run can go on from them. It blocks.
     pub fn site(&mut self, placer: Placer, listing: Listing) -> Result<Arc<Site>, Failure> {
-        self.journal
-            .begin(&self.path.join(JOURNAL))
-            .map_err(|error| Failure::disk(format_args!("write to {}", self.path.display()), &error))?;
-        let site = Arc::new(placer.finish(listing));
+        let begun = self.places.journal.begin(&self.temp);
+        begun.map_err(|error| Failure::disk(format_args!("write to {}", self.temp.path().display()), &error))?;
+        let site = Arc::new(placer.finish(self.temp.clone(), listing));
         self.site = Some(site.clone());
         Ok(site)
     }
 
     /// Where files are written before they are moved into place.
     #[cfg(test)]
-    pub(crate) fn tree(&self) -> PathBuf {
-        self.path.join(TREE)
+    pub(crate) fn tree(&self) -> &std::path::Path {
+        self.places.tree.path()
     }
 
     /// The gate that file work must pass.
@@ -131,11 +136,11 @@ impl Temp {
 
     /// The transfer failed: adds to the failure how to go on, if there is something to go on from. It blocks.
     pub fn fail(mut self, mut failure: Failure) -> Failure {
-        // The names will not fit here the next time either.
-        self.keep = failure.code != Code::UnsafeName;
         if self.settle() {
-            let path = self.path.display();
-            failure.next = format!("{}; what was fetched is kept in {path}: the same command goes on from it", failure.next);
+            let path = self.temp.path().display();
+            let next = &failure.next;
+            failure.next =
+                format!("{next}; what was fetched is kept in {path}: the same command goes on from it, or delete that folder");
         }
         failure
     }
@@ -148,7 +153,7 @@ impl Temp {
         {
             let _ = site.mark(); // what gets no record is fetched again
         }
-        self.keep && self.journal.any()
+        self.keep && self.places.journal.any()
     }
 }
 
@@ -156,29 +161,21 @@ impl Drop for Temp {
     fn drop(&mut self) {
         if !self.settle() {
             // The journal first: without it, whatever an interruption leaves is not taken for something to go on from.
-            let _ = fs::remove_file(self.path.join(JOURNAL));
-            let _ = fs::remove_dir_all(self.path.join(TREE));
-            let _ = fs::remove_file(self.path.join(LOCK));
-            let _ = fs::remove_dir(&self.path); // nothing else is ours to remove
+            let path = self.temp.path();
+            let _ = fs::remove_file(path.join(journal::NAME));
+            let _ = fs::remove_dir_all(path.join(TREE));
+            let _ = fs::remove_file(path.join(LOCK));
+            let _ = fs::remove_dir(path); // nothing else is ours to remove
         }
     }
 }
 
-#[cfg(unix)]
-fn try_lock(file: &File) -> io::Result<bool> {
-    use rustix::fs::{FlockOperation, flock};
-    match flock(file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(true),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
-        Err(rustix::io::Errno::NOTSUP | rustix::io::Errno::NOLCK) => Ok(true), // a file system without locks
-        Err(error) => Err(error.into()),
+/// Makes a folder, or opens that of an earlier run.
+fn make_or_take(at: &Folder, name: &str, private: bool) -> io::Result<Folder> {
+    match at.make_folder(name, private) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => at.folder(name),
     }
-}
-
-/// Elsewhere nothing guards against two runs at once but the refusal to overwrite.
-#[cfg(not(unix))]
-fn try_lock(_: &File) -> io::Result<bool> {
-    Ok(true)
 }
 
 #[cfg(test)]
@@ -196,7 +193,7 @@ mod tests {
         let root = blake3::hash(b"r");
         let temp = open(dir.path(), &root).unwrap();
         fs::write(temp.tree().join("half"), "x").unwrap();
-        let path = temp.path.clone();
+        let path = temp.temp.path().to_owned();
         std::mem::forget(temp); // as a killed process would, but for the lock, which ends with it
         #[cfg(not(unix))]
         let _again = open(dir.path(), &root).unwrap();

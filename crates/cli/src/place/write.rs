@@ -1,30 +1,27 @@
 //! Checking what is there already, and writing verified chunks to their places.
 
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::{Mutex, TryLockError};
 
 use super::commit::sync_chunks;
-use super::journal::Journal;
-use super::prepare::{create, creation, only_chunk, remove};
-use super::{join, look, open_plain, taken, write_at};
+use super::folder::{Folder, Look, Open, Trail};
+use super::prepare::{Places, creation, only_chunk};
+use super::{at, link_in_the_way, taken};
 use crate::exit::Failure;
-use crate::manifest::{Entry, Listing, Part, Walker};
-use crate::spill::read_file_full;
+use crate::manifest::{Entry, Kind, Listing, Part};
 use crate::tree::{Hash, Shape, verify};
 
 /// All that is needed to check and write chunks, from several threads at once.
 #[derive(Debug)]
 pub struct Site {
-    pub(super) dir: PathBuf,
-    pub(super) tree: PathBuf,
+    pub(super) places: Places,
+    /// The temporary folder.
+    pub(super) temp: Folder,
     pub(super) chunks: Shape,
-    pub(super) journal: Arc<Journal>,
     pub(super) listing: Listing,
     any_present: bool,
     present_bytes: u64,
-    /// Held while chunks are made safe. Says whether the folders and empty files are safe already.
+    /// Held while chunks are made safe. Says whether the folders, and the files made before the first chunk, are safe already.
     marking: Mutex<bool>,
 }
 
@@ -35,6 +32,19 @@ pub enum Had {
     InTarget,
     /// An earlier run had fetched it.
     Resumed,
+}
+
+/// Where to look for the bytes of a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Target,
+    Tree,
+}
+
+/// The ways through both folders to the files of one chunk.
+struct Ways {
+    in_dir: Trail,
+    in_tree: Trail,
 }
 
 enum Stop {
@@ -50,15 +60,14 @@ impl From<io::Error> for Stop {
 
 impl Site {
     pub(super) fn new(
-        dir: PathBuf,
-        tree: PathBuf,
+        places: Places,
+        temp: Folder,
         chunks: Shape,
-        journal: Arc<Journal>,
         listing: Listing,
         any_present: bool,
         present_bytes: u64,
     ) -> Site {
-        Site { dir, tree, chunks, journal, listing, any_present, present_bytes, marking: Mutex::new(false) }
+        Site { places, temp, chunks, listing, any_present, present_bytes, marking: Mutex::new(false) }
     }
 
     /// The entries.
@@ -74,13 +83,13 @@ impl Site {
     /// Bytes that an earlier run recorded as fetched. They are verified again when their turn comes.
     pub fn recorded_bytes(&self) -> u64 {
         let chunk = u64::from(self.chunks.leaf_bytes());
-        let ranges = self.journal.had_ranges().map(|(start, end)| end.saturating_sub(start).saturating_mul(chunk));
+        let ranges = self.places.journal.had_ranges().map(|(start, end)| end.saturating_sub(start).saturating_mul(chunk));
         ranges.fold(0, u64::saturating_add).min(self.chunks.len())
     }
 
     /// Whether [`Site::has`] may find this chunk.
     pub fn may_have(&self, index: u64) -> bool {
-        self.any_present || self.journal.had(index)
+        self.any_present || self.places.journal.had(index)
     }
 
     fn range(&self, index: u64) -> (u64, u32) {
@@ -88,80 +97,132 @@ impl Site {
         (start, self.chunks.page_len(0, index).unwrap_or_default())
     }
 
+    fn ways(&self) -> Ways {
+        Ways { in_dir: Trail::new(&self.places.dir), in_tree: Trail::new(&self.places.tree) }
+    }
+
     /// Whether all of a chunk is here already, and right: in the target (TR-65), or where an earlier run put it (TR-68). What is not right
     /// is cleared away, so that it can be written. It blocks. Memory: one chunk.
     pub fn has(&self, index: u64, hash: &Hash) -> Result<Option<Had>, Failure> {
-        if !self.may_have(index) {
-            return Ok(None);
+        let resumed = self.places.journal.had(index);
+        // What stays in the target has to be right, whatever is in the temporary tree.
+        let sides = if self.places.replace { [Side::Tree, Side::Target].as_slice() } else { &[Side::Target] };
+        for &side in sides {
+            let (_, len) = self.range(index);
+            let Some((chunk, moved)) = self.read(index, side, resumed)? else { continue };
+            if verify(&chunk, len, hash).is_err() {
+                continue;
+            }
+            if moved && self.places.replace {
+                self.clear(index)?;
+                self.write(index, &chunk)?;
+            }
+            return Ok(Some(if resumed && !(moved && self.places.replace) { Had::Resumed } else { Had::InTarget }));
         }
-        let resumed = self.journal.had(index);
+        if resumed {
+            self.clear(index)?;
+        }
+        Ok(None)
+    }
+
+    /// Reads a chunk as it is now, and says whether any of it is in the target: `None` if a part of it is nowhere. Each part is looked for
+    /// on one side first, then on the other; in the temporary tree only if an earlier run had the chunk.
+    fn read(&self, index: u64, first: Side, resumed: bool) -> Result<Option<(Vec<u8>, bool)>, Failure> {
         let (start, len) = self.range(index);
-        let mut chunk = Vec::new();
-        let found = self.listing.overlapping(start, start + u64::from(len), |walker, entry, part| {
-            let file = match self.present_file(walker, entry).map_err(Stop::Failure)? {
-                None if resumed => self.resumed_file(walker, entry)?,
-                file => file,
-            };
-            let file = file.ok_or(Stop::Different)?;
+        let (mut chunk, mut in_target, mut ways) = (Vec::new(), false, self.ways());
+        let read = self.listing.overlapping(start, start + u64::from(len), |walker, entry, part| {
+            let tree = |ways: &mut Ways| if resumed { self.resumed_file(ways, walker.path(), entry) } else { None };
+            let mut found = if first == Side::Tree { tree(&mut ways) } else { None };
+            if found.is_none() && self.any_present {
+                found = self.present_file(&mut ways, walker.path(), entry).map_err(Stop::Failure)?;
+                in_target |= found.is_some();
+            }
+            let file = found.or_else(|| tree(&mut ways)).ok_or(Stop::Different)?;
             chunk.resize(part.in_range + part.len, 0);
-            let got = read_file_full(&file, part.in_file, &mut chunk[part.in_range..])?;
+            let got = file.read(part.in_file, &mut chunk[part.in_range..])?;
             if got == part.len { Ok(()) } else { Err(Stop::Different) }
         });
-        match found {
-            Ok(()) if verify(&chunk, len, hash).is_ok() => Ok(Some(if resumed { Had::Resumed } else { Had::InTarget })),
-            Ok(()) | Err(Stop::Different) if resumed => self.clear(index).map(|()| None),
-            Ok(()) | Err(Stop::Different) => Ok(None),
+        match read {
+            Ok(()) => Ok(Some((chunk, in_target))),
+            Err(Stop::Different) => Ok(None),
             Err(Stop::Failure(failure)) => Err(failure),
         }
     }
 
     /// The file of an entry if an earlier run left it, with a size that can be right.
-    fn resumed_file(&self, walker: &Walker, entry: &Entry) -> io::Result<Option<File>> {
-        match open_plain(&join(&self.tree, walker.path()), OpenOptions::new().read(true)) {
-            Ok(file) => {
-                let meta = file.metadata()?;
-                let right = only_chunk(entry, self.chunks).is_none() || meta.len() == entry.size;
-                Ok((meta.is_file() && right).then_some(file))
-            }
-            Err(_) => Ok(None), // not there, or something else is
+    fn resumed_file(&self, ways: &mut Ways, path: &[String], entry: &Entry) -> Option<Open> {
+        let (folder, name) = ways.in_tree.find(path).ok()?;
+        let file = folder.file(name, false).ok()?;
+        let right = only_chunk(entry, self.chunks).is_none() || file.len().ok()? == entry.size;
+        right.then_some(file)
+    }
+
+    /// The file of an entry if it was in the target before.
+    fn present_file(&self, ways: &mut Ways, path: &[String], entry: &Entry) -> Result<Option<Open>, Failure> {
+        let found = ways.in_dir.find(path).and_then(|(folder, name)| match folder.look(name)? {
+            Some(Look::File { size, .. }) if size == entry.size => folder.file(name, false).map(Ok).map(Some),
+            Some(other) => Ok(Some(Err(other))),
+            None => Ok(None),
+        });
+        match found {
+            Ok(None) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None), // nor is the folder that it would be in
+            Ok(Some(Ok(file))) => Ok(Some(file)),
+            _ if self.places.replace => Ok(None),
+            Ok(Some(Err(Look::Link))) => Err(link_in_the_way(path)),
+            Ok(Some(Err(_))) => Err(taken(path, "and it changed while this transfer ran")),
+            Err(error) => Err(at(path, "read", &error)),
         }
     }
 
-    /// Removes the files that lie in this chunk alone, so that they can be created.
+    /// Removes the files that lie in this chunk alone from the temporary tree, so that they can be created.
     fn clear(&self, index: u64) -> Result<(), Failure> {
         let (start, len) = self.range(index);
+        let mut trail = Trail::new(&self.places.tree);
         let cleared = self.listing.overlapping(start, start + u64::from(len), |walker, entry, _| {
-            if only_chunk(entry, self.chunks).is_some() { remove(&join(&self.tree, walker.path())) } else { Ok(()) }
+            if only_chunk(entry, self.chunks).is_none() {
+                return Ok(());
+            }
+            match trail.find(walker.path()) {
+                Ok((folder, name)) => folder.remove(name),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                Err(error) => Err(error),
+            }
         });
         cleared.map_err(|error| Failure::disk("clear what an earlier run left", &error))
     }
 
-    /// The file of an entry if it was in the target before.
-    fn present_file(&self, walker: &Walker, entry: &Entry) -> Result<Option<File>, Failure> {
-        let path = join(&self.dir, walker.path());
-        match look(&path) {
-            Ok(Some(meta)) if meta.is_file() && meta.len() == entry.size => {
-                File::open(&path).map(Some).map_err(|error| Failure::disk(format_args!("read {}", walker.shown()), &error))
-            }
-            Ok(Some(_)) => Err(taken(walker.path(), "and it changed while this transfer ran")),
-            Ok(None) => Ok(None),
-            Err(failure) => Err(failure),
-        }
-    }
-
-    /// Writes a chunk that was verified to the files it belongs to. It blocks. What is in the target already is compared instead,
-    /// and left as it is (TR-63). Now and then it makes what was written safe on the disk and records it (TR-67).
+    /// Writes a chunk that was verified to the files it belongs to. It blocks. What is in the target already, and stays, is compared
+    /// instead, and left as it is (TR-63). Now and then it makes what was written safe on the disk and records it (TR-67).
     pub fn write(&self, index: u64, chunk: &[u8]) -> Result<(), Failure> {
         let (start, len) = self.range(index);
+        let mut ways = self.ways();
         let written = self.listing.overlapping(start, start + u64::from(len), |walker, entry, part| {
             let bytes = chunk.get(part.in_range..part.in_range + part.len).ok_or(Stop::Different)?;
-            self.write_part(walker, entry, part, bytes).map_err(Stop::Failure)
+            self.write_part(&mut ways, walker.path(), entry, part, bytes).map_err(Stop::Failure)
         });
         written.map_err(|stop| match stop {
             Stop::Failure(failure) => failure,
             Stop::Different => Failure::bug("a verified chunk is shorter than its place"),
         })?;
-        if self.journal.written(index, u64::from(len)) { self.mark_if_free() } else { Ok(()) }
+        if self.places.journal.written(index, u64::from(len)) { self.mark_if_free() } else { Ok(()) }
+    }
+
+    fn write_part(&self, ways: &mut Ways, path: &[String], entry: &Entry, part: Part, bytes: &[u8]) -> Result<(), Failure> {
+        if self.any_present
+            && !self.places.replace
+            && let Some(file) = self.present_file(ways, path, entry)?
+        {
+            let mut there = vec![0; part.len];
+            let got = file.read(part.in_file, &mut there).map_err(|error| at(path, "read", &error))?;
+            return if there.get(..got) == Some(bytes) { Ok(()) } else { Err(taken(path, "with other content")) };
+        }
+        let file = ways.in_tree.find(path).and_then(|(folder, name)| match only_chunk(entry, self.chunks) {
+            Some(_) => folder.create(name, entry.kind == Kind::Executable),
+            None => folder.file(name, true),
+        });
+        let file = file.map_err(|error| creation(path, "create the file", &error))?;
+        file.write(part.in_file, bytes).map_err(|error| at(path, "write", &error))
     }
 
     /// Makes what was written safe on the disk, then records it (TR-67). It blocks.
@@ -179,28 +240,12 @@ impl Site {
     }
 
     fn mark_held(&self, prepared_safe: &mut bool) -> Result<(), Failure> {
-        let batch = self.journal.take();
+        let batch = self.places.journal.take();
         if batch.is_empty() {
             return Ok(());
         }
         sync_chunks(self, &batch, *prepared_safe)?;
         *prepared_safe = true;
-        self.journal.record(&batch).map_err(|error| Failure::disk("record what was fetched", &error))
-    }
-
-    fn write_part(&self, walker: &Walker, entry: &Entry, part: Part, bytes: &[u8]) -> Result<(), Failure> {
-        if self.any_present
-            && let Some(file) = self.present_file(walker, entry)?
-        {
-            let mut there = vec![0; part.len];
-            let got = read_file_full(&file, part.in_file, &mut there)
-                .map_err(|error| Failure::disk(format_args!("read {}", walker.shown()), &error))?;
-            return if there.get(..got) == Some(bytes) { Ok(()) } else { Err(taken(walker.path(), "with other content")) };
-        }
-        let place = join(&self.tree, walker.path());
-        let whole = only_chunk(entry, self.chunks).is_some();
-        let file = if whole { create(&place, entry.kind) } else { open_plain(&place, OpenOptions::new().write(true)) };
-        let file = file.map_err(|error| creation(walker.path(), "create the file", &error))?;
-        write_at(&file, part.in_file, bytes).map_err(|error| Failure::disk(format_args!("write {}", walker.shown()), &error))
+        self.places.journal.record(&batch).map_err(|error| Failure::disk("record what was fetched", &error))
     }
 }
