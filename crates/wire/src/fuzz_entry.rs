@@ -7,6 +7,7 @@
 
 use crate::identify::{ENCODED_BYTES_MAX, Identify, IdentifyLimits};
 use crate::multistream::{MESSAGE_BYTES_MAX, Message};
+use crate::noise::{Payload, PayloadLimits};
 use crate::protobuf::{Reader, Value, Writer};
 use crate::{framing, multistream, varint};
 
@@ -127,4 +128,24 @@ pub fn identify(bytes: &[u8]) {
     assert_eq!(found.encode(&mut again), Ok(0));
     assert!(again.len() <= bytes.len() && again.len() <= ENCODED_BYTES_MAX);
     assert_eq!(Identify::decode(&again, &limits), Ok(found));
+}
+
+/// Limits hold, and what was kept can be sent on and reads the same.
+pub fn noise_payload(bytes: &[u8]) {
+    let limits = PayloadLimits { key_bytes_max: 40, items_max: 3, item_bytes_max: 16 };
+    let Ok(mut found) = Payload::decode(bytes, &limits) else {
+        return;
+    };
+    assert!(found.identity_key.len() <= limits.key_bytes_max && found.identity_sig.len() <= limits.key_bytes_max);
+    if let Some(extensions) = &found.extensions {
+        assert!(extensions.webtransport_certhashes.len() <= limits.items_max);
+        assert!(extensions.webtransport_certhashes.iter().all(|hash| hash.len() <= limits.item_bytes_max));
+        assert!(extensions.stream_muxers.len() <= limits.items_max);
+        assert!(extensions.stream_muxers.iter().all(|name| name.len() <= limits.item_bytes_max));
+    }
+    found.dropped = 0;
+    let mut again = Vec::new();
+    found.encode(&mut again);
+    assert!(again.len() <= bytes.len());
+    assert_eq!(Payload::decode(&again, &limits), Ok(found));
 }

@@ -1,5 +1,6 @@
 //! Connections: what secures and multiplexes.
 
 pub(crate) mod event;
+pub(crate) mod pipe;
 pub(crate) mod quic;
 pub mod tls;
