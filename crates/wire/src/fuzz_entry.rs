@@ -9,7 +9,7 @@ use crate::identify::{ENCODED_BYTES_MAX, Identify, IdentifyLimits};
 use crate::multistream::{MESSAGE_BYTES_MAX, Message};
 use crate::noise::{Payload, PayloadLimits};
 use crate::protobuf::{Reader, Value, Writer};
-use crate::{framing, multistream, varint};
+use crate::{framing, multistream, varint, yamux};
 
 /// The front of `bytes`. Panics when `len` is more than there is, which is the promise to check.
 fn front(bytes: &[u8], len: usize) -> &[u8] {
@@ -148,4 +148,18 @@ pub fn noise_payload(bytes: &[u8]) {
     found.encode(&mut again);
     assert!(again.len() <= bytes.len());
     assert_eq!(Payload::decode(&again, &limits), Ok(found));
+}
+
+/// Whatever decodes is written back to the same bytes; frames are walked as a reader would, bodies skipped.
+pub fn yamux(bytes: &[u8]) {
+    let mut rest = bytes;
+    while let Some((head, behind)) = rest.split_first_chunk::<{ yamux::HEADER_BYTES }>() {
+        let Ok(header) = yamux::Header::decode(head) else {
+            assert!(head[0] != 0 || head[1] > 3, "a header of known version and type was refused");
+            return;
+        };
+        assert_eq!(header.encode(), *head);
+        assert!(header.kind == yamux::Kind::Data || header.body() == 0);
+        rest = behind.get(header.body() as usize..).unwrap_or_default();
+    }
 }

@@ -22,3 +22,4 @@ pub mod multistream;
 pub mod noise;
 pub mod protobuf;
 pub mod varint;
+pub mod yamux;

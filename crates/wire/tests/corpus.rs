@@ -49,3 +49,8 @@ fn identify() {
 fn noise_payload() {
     replay("noise_payload", fuzz_entry::noise_payload);
 }
+
+#[test]
+fn yamux() {
+    replay("yamux", fuzz_entry::yamux);
+}
