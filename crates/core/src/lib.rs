@@ -16,7 +16,6 @@ mod error;
 pub mod limits;
 mod message;
 mod node;
-pub mod peers;
 pub mod proto;
 mod report;
 pub mod stream;

@@ -32,6 +32,12 @@ pub const DATAGRAM_OVERHEAD_BYTES: u64 = 256;
 /// The largest UDP payload that we accept: fits a 1500-byte Ethernet frame, and what other libp2p stacks send.
 pub const DATAGRAM_BYTES_MAX: usize = 1500;
 
+/// A connection's peer may change its address so often at once (RFC 9000 section 9.3). Each change sends a datagram of 1,200 bytes to where
+/// nobody may have asked for it, more than the three times that section 8 allows; so changes have a rate.
+pub const ADDRESS_CHANGES_MAX: u32 = 8;
+/// One more change each so often.
+pub const ADDRESS_CHANGE_INTERVAL: Duration = Duration::from_millis(500);
+
 /// Work of one packet beside its bytes, in work units (one unit is about the work of one bulk byte): header protection, ACK state.
 pub const PACKET_WORK: u64 = 1_000;
 /// Work of one packet of a connection whose handshake is not complete: a signature and two key exchanges, over few packets.

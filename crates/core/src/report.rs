@@ -42,6 +42,8 @@ counters! {
         dropped_full,
         /// Datagrams dropped because they had waited for their turn longer than the delay limit.
         dropped_late,
+        /// Datagrams dropped because their connection's peer had changed its address too often.
+        dropped_moved,
         /// Datagrams that belong to no connection of ours.
         dropped_unknown,
         /// First packets of strangers dropped: over the rate, the queue or the handshakes in flight.

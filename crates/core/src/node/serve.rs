@@ -69,9 +69,16 @@ impl Node {
                 continue;
             }
             spent = spent.saturating_add(Node::packet_work(stranger, inbound.bytes));
-            let meta = inbound.meta;
+            let (meta, before) = (inbound.meta, conn.quic.remote());
+            if meta.remote != before && !conn.moves.may(now) {
+                self.counters.totals.dropped_moved = self.counters.totals.dropped_moved.saturating_add(1);
+                continue;
+            }
             conn.wire_in = conn.wire_in.saturating_add(inbound.bytes as u64);
             conn.quic.handle(inbound);
+            if conn.quic.remote() != before {
+                conn.moves.moved();
+            }
             // Only what was authenticated can have moved the path; the socket follows it.
             if conn.quic.remote() == meta.remote {
                 conn.socket = meta.socket;

@@ -12,7 +12,7 @@ use super::identity::Identity;
 use crate::budget::{Account, Grant};
 use crate::conn::quic::{Conn, Inbound, SocketId};
 use crate::error::Closed;
-use crate::limits::{DATAGRAM_OVERHEAD_BYTES, Limits};
+use crate::limits::{ADDRESS_CHANGE_INTERVAL, ADDRESS_CHANGES_MAX, DATAGRAM_OVERHEAD_BYTES, Limits};
 use crate::proto::{Priority, Request, StreamProtocol, identify, ping};
 use crate::stream::{IoState, StreamMachine, Waits};
 use crate::wake::Armed;
@@ -184,11 +184,38 @@ impl Stream {
     }
 }
 
+/// How often a peer's address may still change.
+#[derive(Debug)]
+pub(super) struct Moves {
+    left: u32,
+    filled: Instant,
+}
+
+impl Moves {
+    pub(super) fn may(&mut self, now: Instant) -> bool {
+        while self.left < ADDRESS_CHANGES_MAX
+            && let Some(next) = self.filled.checked_add(ADDRESS_CHANGE_INTERVAL).filter(|next| *next <= now)
+        {
+            self.left = self.left.saturating_add(1);
+            self.filled = next;
+        }
+        if self.left == ADDRESS_CHANGES_MAX {
+            self.filled = now;
+        }
+        self.left > 0
+    }
+
+    pub(super) fn moved(&mut self) {
+        self.left = self.left.saturating_sub(1);
+    }
+}
+
 /// A connection.
 pub(super) struct ConnState {
     pub(super) id: ConnId,
     pub(super) quic: Conn,
     pub(super) socket: SocketId,
+    pub(super) moves: Moves,
     pub(super) phase: Phase,
     pub(super) dialled: bool,
     pub(super) account: Arc<Account>,
@@ -251,6 +278,7 @@ impl ConnState {
             id: start.id,
             quic: start.quic,
             socket: start.socket,
+            moves: Moves { left: ADDRESS_CHANGES_MAX, filled: start.now },
             dialled: matches!(start.phase, Phase::Dialling(_)),
             phase: start.phase,
             account: start.account,
