@@ -175,7 +175,12 @@ impl Turn<'_> {
 
     /// Sends a datagram. It leaves when the turn's work is paid for.
     pub fn send(&mut self, to: SocketAddr, ecn: Option<u8>, payload: Bytes) {
-        self.outbox.push(Outgoing { to, ecn, payload });
+        self.outbox.push(Outgoing { to, ecn, payload, source: None });
+    }
+
+    /// Sends a datagram that says it comes from `source`, as an attacker can. Whoever has that address gets the answers.
+    pub fn send_from(&mut self, source: SocketAddr, to: SocketAddr, payload: Bytes) {
+        self.outbox.push(Outgoing { to, ecn: None, payload, source: Some(source) });
     }
 
     /// Polls the app tasks that are ready, until none is.

@@ -137,6 +137,15 @@ impl Net {
         self.outside.insert(host, address);
     }
 
+    /// Gives a host one more address, for what it sends with [`Turn::send_from`](crate::Turn::send_from). It keeps it for good.
+    ///
+    /// # Panics
+    /// If another host has this address.
+    pub fn add_address(&mut self, host: HostId, address: SocketAddr) {
+        let before = self.addresses.insert(address, host);
+        assert!(before.is_none_or(|before| before == host), "{address} belongs to another host");
+    }
+
     /// Takes a host off the network. What is under way to it vanishes.
     pub fn unbind(&mut self, host: HostId) {
         if let Some(old) = self.outside.remove(&host) {
@@ -152,10 +161,11 @@ impl Net {
 
     /// Sends a datagram at `now`. It is part of the trace, whatever becomes of it.
     pub(crate) fn send(&mut self, now: Duration, from: HostId, datagram: Outgoing) {
-        let Some(source) = self.address(from) else {
+        let Some(own) = self.address(from) else {
             return;
         };
-        let Outgoing { to, ecn, payload } = datagram;
+        let Outgoing { to, ecn, payload, source } = datagram;
+        let source = source.unwrap_or(own);
         self.trace.datagram(now, source, to, &payload);
         let Some(host) = self.addresses.get(&to).copied() else {
             self.unroutable += 1;
@@ -205,6 +215,8 @@ pub(crate) struct Outgoing {
     pub(crate) to: SocketAddr,
     pub(crate) ecn: Option<u8>,
     pub(crate) payload: Bytes,
+    /// Where it says that it comes from, if that is not its own address.
+    pub(crate) source: Option<SocketAddr>,
 }
 
 /// Flips the bits that the link damaged. Different draws may hit the same bit and cancel out.
@@ -239,7 +251,7 @@ mod tests {
 
     fn send(net: &mut Net, now: Duration, to: SocketAddr, payload: &'static [u8]) {
         let payload = Bytes::from_static(payload);
-        net.send(now, HostId(0), Outgoing { to, ecn: None, payload });
+        net.send(now, HostId(0), Outgoing { to, ecn: None, payload, source: None });
     }
 
     #[test]
