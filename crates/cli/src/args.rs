@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -65,14 +66,19 @@ pub struct Send {
 /// `strait get`
 #[derive(Debug, Args)]
 pub struct Get {
-    /// The ticket that `strait send` printed
-    pub ticket: String,
+    /// The ticket that `strait send` or `strait get --serve` printed; several for the same content are used at once
+    #[arg(required = true, value_name = "TICKET", num_args = 1..=TICKETS_MAX)]
+    pub tickets: Vec<String>,
     /// Put it into this folder; it is made if it is not there
     #[arg(short = 'o', long = "output", value_name = "DIR", default_value = ".")]
     pub output: PathBuf,
     /// Replace files in that folder that differ; each is lost only when the new one is complete and safe on the disk
     #[arg(long)]
     pub force: bool,
+    /// Give up after so long (such as 90s, 15m or 2h) without anything new; until then keep trying, from the first contact on. Without
+    /// it the first contact is tried once, and later waits have no end
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub timeout: Option<Duration>,
     /// Print the result as one JSON object
     #[arg(long)]
     pub json: bool,
@@ -82,6 +88,25 @@ pub struct Get {
     /// Use the identity in this file; without it a new one is used and forgotten
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
+}
+
+/// Providers of one `get`, at most: each of them has some chunks under way, and [`crate::fetch`] holds a fixed number in all.
+pub const TICKETS_MAX: usize = 16;
+
+/// A whole number with its unit: `500ms`, `90s`, `15m`, `2h`, `1d`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is not a whole number above zero with a unit, such as 90s, 15m or 2h");
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    let milliseconds = match &text[digits.len()..] {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(milliseconds).filter(|all| *all > 0).map(Duration::from_millis).ok_or_else(wrong)
 }
 
 /// `strait id`
@@ -126,6 +151,16 @@ pub struct Demo {
 mod tests {
     use super::*;
     use clap::CommandFactory;
+
+    #[test]
+    fn durations_have_a_unit() {
+        for (text, seconds) in [("90s", 90), ("15m", 900), ("2h", 7200), ("1d", 86_400), ("5000ms", 5)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "90", "s", "0s", "-1s", "1.5s", "1 s", "9w", "99999999999999999999s", "18446744073709551615d", "5µs"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn the_definition_is_sound_and_help_has_the_exit_codes() {

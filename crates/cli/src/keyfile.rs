@@ -19,14 +19,16 @@ fn bad(what: String, why: &str, next: &str) -> Failure {
 
 /// A new Ed25519 identity from the system's random source.
 pub fn fresh() -> Result<Keypair, Failure> {
-    let mut secret = [0; 32];
-    let made = match getrandom::fill(&mut secret) {
-        Ok(()) => Keypair::ed25519_from_bytes(secret).map_err(|error| error.to_string()), // wipes `secret`
-        Err(error) => Err(error.to_string()),
-    };
-    made.map_err(|error| {
-        bad(format!("could not make an identity: {error}"), "the system gives no random numbers", "restart the system")
-    })
+    Keypair::ed25519_from_bytes(random()?) // wipes its argument
+        .map_err(|error| Failure::bug(format!("could not make an identity: {error}")))
+}
+
+/// Bytes from the system's random source.
+pub fn random() -> Result<[u8; 32], Failure> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| bad(format!("could not make random numbers: {error}"), "the system gives none", "restart the system"))?;
+    Ok(bytes)
 }
 
 /// The identity that the command line asks for.

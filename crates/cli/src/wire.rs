@@ -130,6 +130,8 @@ pub enum Status {
     SourceChanged,
     /// The file could not be read; the reason follows.
     SourceUnreadable,
+    /// It is not here yet; it may be later (TR-47).
+    NotYet,
 }
 
 impl Status {
@@ -141,13 +143,13 @@ impl Status {
             Status::NoSuchPart => 2,
             Status::SourceChanged => 3,
             Status::SourceUnreadable => 4,
+            Status::NotYet => 5,
         }
     }
 
     fn from_byte(byte: u8) -> Option<Status> {
-        [Status::Ok, Status::NotServed, Status::NoSuchPart, Status::SourceChanged, Status::SourceUnreadable]
-            .into_iter()
-            .find(|status| status.to_byte() == byte)
+        use Status::*;
+        [Ok, NotServed, NoSuchPart, SourceChanged, SourceUnreadable, NotYet].into_iter().find(|status| status.to_byte() == byte)
     }
 }
 

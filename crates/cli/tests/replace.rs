@@ -20,7 +20,7 @@ where
 {
     let near = Near { provider: provider.clone(), meddle };
     let target = Target { replace: true, ..Target::new(dir) };
-    strait_cli::fetch::get(Arc::new(near), provider.root(), target, &Progress::new(true)).await
+    strait_cli::fetch::get(patient(near), provider.root(), target, &Progress::new(true)).await
 }
 
 /// TR-63: what differs is replaced, whatever its size; what is the same stays the very file it was; what is not of the transfer stays.

@@ -5,6 +5,7 @@ mod common;
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use common::*;
 use strait_cli::exit::Code;
@@ -110,7 +111,7 @@ async fn other_content_in_the_target_is_refused() {
     }
 }
 
-/// TR-44: a request that got no reply is tried again, and given up in the end.
+/// TR-44: a request that got no reply is tried again, and given up when the user's limit is over, not before.
 #[tokio::test(start_paused = true)]
 async fn lost_replies_are_asked_for_again_and_given_up_in_the_end() {
     let from = tempfile::tempdir().unwrap();
@@ -128,9 +129,11 @@ async fn lost_replies_are_asked_for_again_and_given_up_in_the_end() {
     let to = tempfile::tempdir().unwrap();
     let meddle =
         |ask, reply| if matches!(ask, Ask::Chunk { index: 5 }) { Err(FetchError::Again("silence".into())) } else { Ok(reply) };
+    let began = tokio::time::Instant::now();
     let failure = get_near(&provider, to.path(), meddle).await.unwrap_err();
     assert_eq!(failure.code, Code::Lost);
     assert!(failure.what.contains("silence"), "{failure}");
+    assert!((PATIENCE..PATIENCE + Duration::from_secs(20)).contains(&began.elapsed()), "virtual time: {:?}", began.elapsed());
     assert_nothing_in_place(to.path());
 }
 

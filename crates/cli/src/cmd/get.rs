@@ -7,8 +7,8 @@ use serde_json::json;
 
 use super::{bytes, count, print_json};
 use crate::args::Get;
-use crate::exit::Failure;
-use crate::fetch::{self, Outcome};
+use crate::exit::{Code, Failure};
+use crate::fetch::{self, Outcome, Providers};
 use crate::net::Nodes;
 use crate::place::Target;
 use crate::progress::Progress;
@@ -17,7 +17,8 @@ use crate::{keyfile, net};
 
 /// Connects, fetches and says what came.
 pub(super) async fn run(args: Get, nodes: &Nodes) -> Result<(), Failure> {
-    let ticket: Ticket = args.ticket.parse()?;
+    let tickets = read_tickets(&args.tickets)?;
+    let root = tickets[0].root;
     let keypair = match &args.key {
         Some(path) => keyfile::load_or_make(path)?,
         None => keyfile::fresh()?,
@@ -25,13 +26,14 @@ pub(super) async fn run(args: Get, nodes: &Nodes) -> Result<(), Failure> {
     let progress = Arc::new(Progress::new(args.quiet));
     let began = Instant::now();
     let node = nodes.start(keypair, None).await?;
-    let far = net::Far::connect(node.clone(), ticket.clone(), progress.clone()).await?;
-    progress.say(&format!("connected to {}", ticket.peer));
     let (say, quiet) = (progress.clone(), args.quiet);
-    // That it waits for space is needed even when little is to be said.
-    let tell = move |line: &str| if quiet { eprintln!("{line}") } else { say.say(line) };
-    let target = Target { replace: args.force, tell: Arc::new(tell), ..Target::new(&args.output) };
-    let result = fetch::get(Arc::new(far), ticket.root, target, &progress).await;
+    // That it waits, for space or for a provider, is needed even when little is to be said.
+    let tell = Arc::new(move |line: &str| if quiet { eprintln!("{line}") } else { say.say(line) });
+    let target = Target { replace: args.force, tell: tell.clone(), ..Target::new(&args.output) };
+    let far = |ticket| net::Far::new(node.clone(), ticket, progress.clone());
+    let providers = Providers::new(tickets.into_iter().map(far).collect());
+    let providers = providers.with(args.timeout, keyfile::random()?, move |line| tell(line));
+    let result = fetch::get(providers, root, target, &progress).await;
     progress.clear();
     node.close().await;
     let outcome = result?;
@@ -42,6 +44,28 @@ pub(super) async fn run(args: Get, nodes: &Nodes) -> Result<(), Failure> {
         print_json(&outcome_json("get", &outcome, seconds))?;
     }
     Ok(())
+}
+
+/// All tickets, one for each provider. They have to be for the same content.
+fn read_tickets(texts: &[String]) -> Result<Vec<Ticket>, Failure> {
+    let mut tickets: Vec<Ticket> = Vec::new();
+    for text in texts {
+        let ticket: Ticket = text.parse()?;
+        if tickets.first().is_some_and(|first| first.root != ticket.root) {
+            return Err(Failure::new(
+                Code::Usage,
+                "these tickets are not for the same content",
+                "several tickets make one get with several providers, so all have to stand for the same files",
+                "run get once for each ticket that stands for something else",
+            ));
+        }
+        match tickets.iter_mut().find(|known| known.peer == ticket.peer) {
+            // The same provider, perhaps at other addresses.
+            Some(known) => known.addrs.extend(ticket.addrs),
+            None => tickets.push(ticket),
+        }
+    }
+    Ok(tickets)
 }
 
 /// What came, in words.
@@ -77,6 +101,8 @@ pub(super) fn outcome_json(event: &str, outcome: &Outcome, seconds: f64) -> serd
         "fetched_bytes": outcome.fetched_bytes,
         "had_bytes": outcome.had_bytes,
         "resumed_bytes": outcome.resumed_bytes,
+        "duplicates": outcome.duplicates,
+        "providers": outcome.given.iter().map(|given| json!({"provider": given.provider, "chunks": given.chunks})).collect::<Vec<_>>(),
         "root": outcome.root.to_hex().as_str(),
         "seconds": seconds,
     })

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::ask::{Fetch, ask, mismatch, page};
+use super::ask::{Fetch, Part};
 use super::content::{Tally, fetch_all, joined};
+use super::providers::Providers;
 use crate::exit::{Code, Failure};
 use crate::manifest::{EntryError, Header, HeaderError, Listing, PushError, Rules};
 use crate::place::{Placer, Site, Target, Temp, commit};
 use crate::progress::Progress;
-use crate::tree::{Hash, HashCursor, Which, verify};
+use crate::tree::{Hash, HashCursor, Which};
 use crate::wire::Ask;
 
 /// Pages of entries on the network at once.
@@ -39,27 +40,40 @@ pub struct Outcome {
     pub had_bytes: u64,
     /// Bytes that an earlier run had fetched, and right.
     pub resumed_bytes: u64,
+    /// Requests for chunks that another provider had been asked for already, and was slow with.
+    pub duplicates: u64,
+    /// What each provider gave, in the order in which they were named.
+    pub given: Vec<Given>,
     /// The root that all of it was verified against.
     pub root: Hash,
 }
 
-/// Fetches everything that `root` stands for, verifies it, and puts it in place inside the target folder.
+/// What one provider gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Given {
+    /// Its name.
+    pub provider: String,
+    /// Chunks, each verified.
+    pub chunks: u64,
+}
+
+/// Fetches everything that `root` stands for from all providers, verifies it, and puts it in place inside the target folder.
 ///
 /// On a failure, and when the future is dropped, nothing half-written is in place. What was fetched is kept in a temporary folder, from
 /// which the next run for the same root goes on; the failure says where (TR-61).
 pub async fn get<F: Fetch>(
-    fetch: Arc<F>,
+    providers: impl Into<Providers<F>>,
     root: Hash,
     target: impl Into<Target>,
     progress: &Progress,
 ) -> Result<Outcome, Failure> {
-    let target = target.into();
-    let header = header(&fetch, &root).await?;
+    let (providers, target) = (providers.into(), target.into());
+    let header = header(&providers, root).await?;
     let mut temp = {
         let target = target.clone();
         blocking(move || Temp::open(&target, &root)).await?
     };
-    match within(&fetch, &header, root, &target, &mut temp, progress).await {
+    match within(&providers, &header, root, &target, &mut temp, progress).await {
         Ok(outcome) => {
             blocking(move || {
                 temp.finish();
@@ -67,9 +81,8 @@ pub async fn get<F: Fetch>(
             })
             .await?;
             // TR-45: all is in place; that nobody hears it changes nothing here. Asked once: a sender that waited for it may be gone.
-            if fetch.fetch(Ask::Done).await.is_err() {
-                progress
-                    .say("note: the sender did not answer when it was told that its copy was taken; it may have ended already");
+            if !providers.done().await {
+                progress.say("note: a sender did not answer when it was told that its copy was taken; it may have ended already");
             }
             Ok(outcome)
         }
@@ -79,7 +92,7 @@ pub async fn get<F: Fetch>(
 
 /// What happens while the temporary folder is there.
 async fn within<F: Fetch>(
-    fetch: &Arc<F>,
+    providers: &Providers<F>,
     header: &Header,
     root: Hash,
     target: &Target,
@@ -87,7 +100,7 @@ async fn within<F: Fetch>(
     progress: &Progress,
 ) -> Result<Outcome, Failure> {
     progress.phase("listing", header.entries_len);
-    let site = entries(fetch, header, temp, progress).await?;
+    let site = entries(providers, header, temp, progress).await?;
     enough_space(&site, &target.dir)?;
     if site.recorded_bytes() > 0 {
         let recorded = indicatif::HumanBytes(site.recorded_bytes());
@@ -95,7 +108,7 @@ async fn within<F: Fetch>(
     }
     progress.phase("fetching", header.content_len);
     let mut cursor = HashCursor::new(header.content(), header.content_root);
-    let tally = fetch_all(fetch, &mut cursor, &site, &temp.gate(), progress).await?;
+    let tally = fetch_all(providers, &mut cursor, &site, &temp.gate(), progress).await?;
     progress.clear();
     let (gate, placed) = (temp.gate(), site.clone());
     let place = move || {
@@ -103,14 +116,15 @@ async fn within<F: Fetch>(
         commit(&placed)
     };
     blocking(place).await?;
-    Ok(outcome(header, &site, &tally, root))
+    let given = tally.given.iter().enumerate().map(|(at, chunks)| Given { provider: providers.name(at), chunks: *chunks });
+    Ok(outcome(header, &site, &tally, given.collect(), root))
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
     joined(tokio::task::spawn_blocking(work).await)
 }
 
-fn outcome(header: &Header, site: &Site, tally: &Tally, root: Hash) -> Outcome {
+fn outcome(header: &Header, site: &Site, tally: &Tally, given: Vec<Given>, root: Hash) -> Outcome {
     let listing = site.listing();
     Outcome {
         files: listing.files(),
@@ -122,16 +136,15 @@ fn outcome(header: &Header, site: &Site, tally: &Tally, root: Hash) -> Outcome {
         fetched_bytes: tally.fetched_bytes,
         had_bytes: tally.had_bytes,
         resumed_bytes: tally.resumed_bytes,
+        duplicates: tally.duplicates,
+        given,
         root,
     }
 }
 
 /// The header, verified against the root (TR-24) before any number in it is used.
-async fn header<F: Fetch>(fetch: &Arc<F>, root: &Hash) -> Result<Header, Failure> {
-    let (bytes, _) = ask(fetch, Ask::Header).await?;
-    if bytes.len() > Header::BYTES || blake3::hash(&bytes) != *root {
-        return Err(mismatch("the manifest"));
-    }
+async fn header<F: Fetch>(providers: &Providers<F>, root: Hash) -> Result<Header, Failure> {
+    let bytes = providers.part(Part { ask: Ask::Header, len: Header::BYTES as u32, hash: root }).await?;
     Header::decode(&bytes).map_err(|error| match error {
         HeaderError::Version(_) => {
             let next = "use a newer strait on this side";
@@ -181,27 +194,33 @@ impl Intake {
     }
 }
 
-/// Fetches the entries page by page, verifies each (TR-24), checks each entry against the rules and the target, and makes the
+/// Fetches the entries page by page, each verified (TR-24), checks each entry against the rules and the target, and makes the
 /// temporary places.
-async fn entries<F: Fetch>(fetch: &Arc<F>, header: &Header, temp: &mut Temp, progress: &Progress) -> Result<Arc<Site>, Failure> {
+async fn entries<F: Fetch>(
+    providers: &Providers<F>,
+    header: &Header,
+    temp: &mut Temp,
+    progress: &Progress,
+) -> Result<Arc<Site>, Failure> {
     let pages = header.entry_pages();
     let mut cursor = HashCursor::new(pages, header.entries_root);
     let mut intake = Intake { listing: Listing::new(Rules::here(), header.content_len), placer: temp.placer(header.content()) };
     let mut ahead: VecDeque<Task<Bytes>> = VecDeque::new();
-    let mut next = 0;
-    for index in 0..pages.leaves() {
+    let (mut next, mut taken) = (0, 0);
+    while taken < pages.leaves() {
         while next < pages.leaves() && ahead.len() < PAGES_AHEAD {
-            let fetch = fetch.clone();
-            ahead.push_back(Task(tokio::spawn(async move { page(&fetch, Which::Entries, 0, next).await })));
+            let hashes = |level, index, len, hash| providers.part(Part::page(Which::Entries, level, index, len, hash));
+            let wrong = || Failure::bug("a page was not verified");
+            let hash = cursor.leaf(next, hashes, wrong).await?.ok_or_else(wrong)?;
+            let len = pages.page_len(0, next).unwrap_or_default();
+            let (providers, part) = (providers.clone(), Part::page(Which::Entries, 0, next, len, hash));
+            ahead.push_back(Task(tokio::spawn(async move { providers.part(part).await })));
             next += 1;
         }
-        let hash_pages = |level, index| page(fetch, Which::Entries, level, index);
-        let wrong = || mismatch("the list of files");
-        let hash = cursor.leaf(index, hash_pages, wrong).await?.ok_or_else(wrong)?;
         let mut task = ahead.pop_front().ok_or_else(|| Failure::bug("no page under way"))?;
         let bytes = joined((&mut task.0).await)?;
-        let len = pages.page_len(0, index).unwrap_or_default();
-        verify(&bytes, len, &hash).map_err(|_| wrong())?;
+        taken += 1;
+        progress.add(bytes.len() as u64);
         let gate = temp.gate();
         let take = move || {
             let _pass = gate.enter()?;
@@ -209,7 +228,6 @@ async fn entries<F: Fetch>(fetch: &Arc<F>, header: &Header, temp: &mut Temp, pro
             Ok(intake)
         };
         intake = joined(tokio::task::spawn_blocking(take).await)?;
-        progress.add(u64::from(len));
     }
     intake.listing.finish(header.entries).map_err(refused)?;
     temp.site(intake.placer, intake.listing)

@@ -1,9 +1,13 @@
-//! The receiver's side of the protocol.
+//! The receiver's side of the protocol. From one request outwards: [`ask`] makes it and verifies what comes, `providers` knows who can
+//! be asked, `window` how much of each, `plan` says whom for what, `content` fetches the chunks, and `get` all.
 
 mod ask;
 mod content;
 mod get;
+mod plan;
+mod providers;
 mod window;
 
 pub use ask::{Fetch, FetchError};
-pub use get::{Outcome, get};
+pub use get::{Given, Outcome, get};
+pub use providers::Providers;

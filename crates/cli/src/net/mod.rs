@@ -1,25 +1,21 @@
 //! The one place that names the node: the protocols' definitions, serving a provider, and asking one.
 
 mod addrs;
+mod far;
 
 pub use addrs::for_ticket;
+pub use far::Far;
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
-use strait::{Breach, DialError, Incoming, Node, Priority, Request, RequestError};
+use strait::{DialError, Incoming, Node, Priority, Request};
 use strait_core::{Keypair, Multiaddr, PeerId};
 
 use crate::exit::{Code, Failure};
-use crate::fetch::{Fetch, FetchError};
-use crate::progress::Progress;
 use crate::provider::Provider;
-use crate::ticket::Ticket;
-use crate::tree::Hash;
-use crate::wire::{self, Ask, Protocol};
+use crate::wire::{self, Protocol};
 
 /// How long the first byte of an answer may take. Behind it may be a slow disk with a queue.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -124,110 +120,6 @@ fn dial_failure(error: &DialError, addrs: &[Multiaddr]) -> Failure {
             "the sender was stopped, it is on another network, or a firewall drops UDP",
             "check that `strait send` still runs, and that both machines are on the same network",
         ),
-    }
-}
-
-/// Asks one provider over the network.
-pub struct Far {
-    node: Node,
-    peer: PeerId,
-    addrs: Vec<Multiaddr>,
-    root: Hash,
-    /// The connection was seen to be lost, and that was told.
-    lost: AtomicBool,
-    /// How many attempts to connect again have ended, and how the last did.
-    attempts: tokio::sync::Mutex<(u64, Result<(), FetchError>)>,
-    ended: AtomicU64,
-    progress: Arc<Progress>,
-}
-
-impl Far {
-    /// Connects to the provider. What happens to the connection later is told to `progress`.
-    pub async fn connect(node: Node, ticket: Ticket, progress: Arc<Progress>) -> Result<Far, Failure> {
-        let Ticket { peer, addrs, root } = ticket;
-        connect(&node, peer, &addrs).await?;
-        Ok(Far {
-            node,
-            peer,
-            addrs,
-            root,
-            lost: AtomicBool::new(false),
-            attempts: tokio::sync::Mutex::new((0, Ok(()))),
-            ended: AtomicU64::new(0),
-            progress,
-        })
-    }
-
-    /// Connects again. Of many requests that want it at once, one tries, and its result is that of all who waited for it: so a
-    /// provider that is gone costs one deadline, not one for each.
-    async fn connect_again(&self) -> Result<(), FetchError> {
-        let before = self.ended.load(Ordering::Relaxed);
-        let mut attempt = self.attempts.lock().await;
-        if attempt.0 > before {
-            return attempt.1.clone();
-        }
-        let again = self.node.connect(self.peer, &self.addrs).await;
-        let result = again.map_err(|error| self.failed(RequestError::Dial(error.first_cause())));
-        if result.is_ok() && self.lost.swap(false, Ordering::Relaxed) {
-            self.progress.say("connected again");
-        }
-        *attempt = (before + 1, result.clone());
-        self.ended.store(before + 1, Ordering::Relaxed);
-        result
-    }
-
-    /// Notes that the connection is gone; of all requests that find it out, one tells.
-    fn lose(&self, error: &RequestError) {
-        if !self.lost.swap(true, Ordering::Relaxed) {
-            self.progress.say(&format!("{error}; trying again"));
-        }
-    }
-
-    fn failed(&self, error: RequestError) -> FetchError {
-        let last = |failure| FetchError::Final(Box::new(failure));
-        match error {
-            RequestError::Dial(error @ (DialError::WrongPeer { .. } | DialError::Incompatible(_))) => {
-                last(dial_failure(&error, &self.addrs))
-            }
-            RequestError::Dial(_) | RequestError::NoAddress(_) | RequestError::Lost(_) => {
-                self.lose(&error);
-                FetchError::Again(error.to_string())
-            }
-            RequestError::Unsupported(name) => last(Failure::new(
-                Code::NotServed,
-                format!("the node answers, but does not serve {name}"),
-                "`strait send` no longer runs there, or another version does",
-                "ask the sender to run send again, and use the new ticket",
-            )),
-            // Not declined, but given up for want of memory or time: there may be some later.
-            RequestError::Rejected(code) if code == u64::from(strait::CODE_SLOW) => FetchError::Again(error.to_string()),
-            RequestError::Rejected(_) => last(Failure::new(
-                Code::NotServed,
-                "the provider declined the request without a reason",
-                "it is no sender of strait, or it is about to stop",
-                "ask the sender to run send again, and use the new ticket",
-            )),
-            RequestError::Broken(Breach::TooLarge { .. } | Breach::Malformed(_)) => last(Failure::new(
-                Code::Incompatible,
-                format!("the provider does not keep to the protocol: {error}"),
-                "its version is not compatible, or it is faulty or hostile",
-                "use the same version of strait on both sides",
-            )),
-            RequestError::Closing => last(Failure::new(Code::Interrupted, "stopped", "this node is closing", "run get again")),
-            RequestError::TooLarge { .. } => last(Failure::bug(error.to_string())),
-            _ => FetchError::Again(error.to_string()),
-        }
-    }
-}
-
-impl Fetch for Far {
-    async fn fetch(&self, ask: Ask) -> Result<Bytes, FetchError> {
-        if !self.node.is_connected(self.peer) {
-            self.connect_again().await?;
-        }
-        let request = ask.encode(&self.root);
-        let reply = self.node.request(self.peer, definition(ask.protocol()), request).await;
-        reply.map(|message| message.into_bytes()).map_err(|error| self.failed(error))
     }
 }
 

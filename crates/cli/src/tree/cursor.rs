@@ -49,11 +49,11 @@ impl HashCursor {
 
     /// The hash of leaf `index`, fetched from the root down and verified at each step, or `None` if there is no such leaf.
     ///
-    /// `fetch(level, index)` gets a page; `wrong()` makes the error for a page that does not match.
+    /// `fetch(level, index, len, hash)` gets the page of this length and hash; `wrong()` makes the error for one that does not match.
     pub async fn leaf<E, F>(
         &mut self,
         index: u64,
-        mut fetch: impl FnMut(u8, u64) -> F,
+        mut fetch: impl FnMut(u8, u64, u32, Hash) -> F,
         wrong: impl Fn() -> E,
     ) -> Result<Option<Hash>, E>
     where
@@ -73,8 +73,8 @@ impl HashCursor {
             let (page_index, at) = Shape::parent(below);
             let slot = usize::from(level - 1);
             if self.held[slot].as_ref().is_none_or(|(held, _)| *held != page_index) {
-                let bytes = fetch(level, page_index).await?;
                 let len = self.shape.page_len(level, page_index).ok_or_else(&wrong)?;
+                let bytes = fetch(level, page_index, len, hash).await?;
                 verify(&bytes, len, &hash).map_err(|_| wrong())?;
                 self.held[slot] = Some((page_index, bytes));
             }
@@ -104,7 +104,7 @@ mod tests {
         let fetched = Cell::new(0);
         let mut cursor = HashCursor::new(shape, tree.root());
         for (index, leaf) in data.chunks(LEAF).enumerate() {
-            let fetch = async |level, index| {
+            let fetch = async |level, index, _, _| {
                 fetched.set(fetched.get() + 1);
                 Ok(Bytes::from(tree.page(level, index).unwrap().unwrap()))
             };
@@ -112,7 +112,7 @@ mod tests {
             assert_eq!(hash, Some(blake3::hash(leaf)));
         }
         assert_eq!(fetched.get(), 1 + 3);
-        let none = cursor.leaf(1 << 40, async |_, _| Err("asked"), || "wrong").await;
+        let none = cursor.leaf(1 << 40, async |_, _, _, _| Err("asked"), || "wrong").await;
         assert_eq!(none, Ok(None));
     }
 
@@ -126,12 +126,12 @@ mod tests {
             let mut lie = page.clone();
             lie[bad] ^= 1;
             let mut cursor = HashCursor::new(shape, root);
-            let got = cursor.leaf(0, async |_, _| Ok(Bytes::from(lie.clone())), || "wrong").await;
+            let got = cursor.leaf(0, async |_, _, _, _| Ok(Bytes::from(lie.clone())), || "wrong").await;
             assert_eq!(got, Err("wrong"));
         }
         for lie in [&page[..95], &[&page[..], &[0]].concat()] {
             let mut cursor = HashCursor::new(shape, blake3::hash(lie));
-            let got = cursor.leaf(0, async |_, _| Ok(Bytes::copy_from_slice(lie)), || "wrong").await;
+            let got = cursor.leaf(0, async |_, _, _, _| Ok(Bytes::copy_from_slice(lie)), || "wrong").await;
             assert_eq!(got, Err("wrong"), "{} bytes", lie.len());
         }
     }

@@ -8,9 +8,10 @@ use std::fs;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use strait_cli::fetch::{Fetch, FetchError, Outcome};
+use strait_cli::fetch::{Fetch, FetchError, Outcome, Providers};
 use strait_cli::manifest::Header;
 use strait_cli::progress::Progress;
 use strait_cli::provider::Provider;
@@ -157,13 +158,21 @@ where
     }
 }
 
+/// How long transfers in memory wait for what does not come. Tests in which it does not come run in virtual time.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Fetches from a provider in this process, with `meddle` in between.
 pub async fn get_near<M>(provider: &Arc<Provider>, dir: &Path, meddle: M) -> Result<Outcome, strait_cli::exit::Failure>
 where
     M: Fn(Ask, Vec<u8>) -> Result<Vec<u8>, FetchError> + Send + Sync + 'static,
 {
     let near = Near { provider: provider.clone(), meddle };
-    strait_cli::fetch::get(Arc::new(near), provider.root(), dir, &Progress::new(true)).await
+    strait_cli::fetch::get(patient(near), provider.root(), dir, &Progress::new(true)).await
+}
+
+/// One provider that is waited for as long as [`PATIENCE`].
+pub fn patient<F: Fetch>(fetch: F) -> Providers<F> {
+    Providers::new(vec![fetch]).with(Some(PATIENCE), [7; 32], |_| ())
 }
 
 /// Fetches as an honest provider would have it.
