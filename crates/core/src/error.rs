@@ -148,7 +148,7 @@ pub enum Closed {
     #[error("nothing was heard from the peer for {0:?}: it is gone, or the network between is; connect again")]
     Silent(Duration),
     /// The peer broke the rules of the transport.
-    #[error("the peer broke the rules of QUIC: {0}")]
+    #[error("the peer broke the rules of the transport: {0}")]
     Broken(String),
 }
 

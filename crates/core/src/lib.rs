@@ -16,6 +16,7 @@ mod error;
 pub mod limits;
 mod message;
 mod node;
+pub mod peers;
 pub mod proto;
 mod report;
 pub mod stream;

@@ -92,9 +92,10 @@ fn core_layers(source: &Source) -> Vec<String> {
         return Vec::new();
     };
     let forbidden: &[&str] = match file {
-        _ if file.starts_with("proto/") => &["conn", "node"],
-        _ if file.starts_with("conn/") => &["proto", "node"],
-        _ if FOUNDATION.contains(&file) => &["node", "conn", "proto"],
+        _ if file.starts_with("proto/") => &["conn", "peers", "node"],
+        _ if file.starts_with("conn/") => &["proto", "peers", "node"],
+        _ if file.starts_with("peers/") => &["conn", "proto", "node", "stream", "turn"],
+        _ if FOUNDATION.contains(&file) => &["node", "conn", "proto", "peers"],
         _ => return Vec::new(),
     };
     let code = source.without_tests();
@@ -441,6 +442,8 @@ fn layer_violations_in_the_core_are_found() {
     assert_eq!(at("conn/quic.rs", "use crate::proto::Priority;"), 0);
     assert_eq!(at("conn/quic.rs", "use crate::proto::{Priority, Request};"), 1);
     assert_eq!(at("conn/quic.rs", "use crate::proto::PriorityOfOthers;"), 1);
+    assert_eq!(at("peers/book.rs", "use crate::conn::quic; use crate::proto::Priority; use crate::limits::Limits;"), 2);
+    assert_eq!(at("conn/quic.rs", "use crate::peers::scope;"), 1);
     for file in FOUNDATION {
         assert_eq!(at(file, "use crate::proto::Priority;\nuse crate::node;\nfn f() { crate::conn::f() }"), 3, "{file}");
         assert!(root().join("crates/core/src").join(file).exists(), "{file} was moved: move its rule too");

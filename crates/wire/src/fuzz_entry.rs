@@ -7,8 +7,9 @@
 
 use crate::identify::{ENCODED_BYTES_MAX, Identify, IdentifyLimits};
 use crate::multistream::{MESSAGE_BYTES_MAX, Message};
+use crate::noise::{Payload, PayloadLimits};
 use crate::protobuf::{Reader, Value, Writer};
-use crate::{framing, multistream, varint};
+use crate::{framing, multistream, varint, yamux};
 
 /// The front of `bytes`. Panics when `len` is more than there is, which is the promise to check.
 fn front(bytes: &[u8], len: usize) -> &[u8] {
@@ -127,4 +128,38 @@ pub fn identify(bytes: &[u8]) {
     assert_eq!(found.encode(&mut again), Ok(0));
     assert!(again.len() <= bytes.len() && again.len() <= ENCODED_BYTES_MAX);
     assert_eq!(Identify::decode(&again, &limits), Ok(found));
+}
+
+/// Limits hold, and what was kept can be sent on and reads the same.
+pub fn noise_payload(bytes: &[u8]) {
+    let limits = PayloadLimits { key_bytes_max: 40, items_max: 3, item_bytes_max: 16 };
+    let Ok(mut found) = Payload::decode(bytes, &limits) else {
+        return;
+    };
+    assert!(found.identity_key.len() <= limits.key_bytes_max && found.identity_sig.len() <= limits.key_bytes_max);
+    if let Some(extensions) = &found.extensions {
+        assert!(extensions.webtransport_certhashes.len() <= limits.items_max);
+        assert!(extensions.webtransport_certhashes.iter().all(|hash| hash.len() <= limits.item_bytes_max));
+        assert!(extensions.stream_muxers.len() <= limits.items_max);
+        assert!(extensions.stream_muxers.iter().all(|name| name.len() <= limits.item_bytes_max));
+    }
+    found.dropped = 0;
+    let mut again = Vec::new();
+    found.encode(&mut again);
+    assert!(again.len() <= bytes.len());
+    assert_eq!(Payload::decode(&again, &limits), Ok(found));
+}
+
+/// Whatever decodes is written back to the same bytes; frames are walked as a reader would, bodies skipped.
+pub fn yamux(bytes: &[u8]) {
+    let mut rest = bytes;
+    while let Some((head, behind)) = rest.split_first_chunk::<{ yamux::HEADER_BYTES }>() {
+        let Ok(header) = yamux::Header::decode(head) else {
+            assert!(head[0] != 0 || head[1] > 3, "a header of known version and type was refused");
+            return;
+        };
+        assert_eq!(header.encode(), *head);
+        assert!(header.kind == yamux::Kind::Data || header.body() == 0);
+        rest = behind.get(header.body() as usize..).unwrap_or_default();
+    }
 }

@@ -19,5 +19,7 @@ pub mod framing;
 pub mod fuzz_entry;
 pub mod identify;
 pub mod multistream;
+pub mod noise;
 pub mod protobuf;
 pub mod varint;
+pub mod yamux;

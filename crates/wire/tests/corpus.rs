@@ -44,3 +44,13 @@ fn protobuf() {
 fn identify() {
     replay("identify", fuzz_entry::identify);
 }
+
+#[test]
+fn noise_payload() {
+    replay("noise_payload", fuzz_entry::noise_payload);
+}
+
+#[test]
+fn yamux() {
+    replay("yamux", fuzz_entry::yamux);
+}

@@ -1,0 +1,57 @@
+//! What turns an ordered pipe of bytes, such as a TCP connection, into a secure one: whoever it is that the bytes come from is proved, and
+//! nobody between can read or change them.
+//!
+//! Pure machines: bytes of the pipe go in, bytes for the pipe and plaintext come out.
+
+#![allow(dead_code, reason = "connections over pipes are being built from these")]
+
+pub(crate) mod noise;
+pub(crate) mod tls;
+
+use libp2p_identity::PeerId;
+
+use super::event::Lost;
+use crate::error::{Closed, DialError};
+
+/// The one multiplexer that is spoken here.
+pub(crate) const YAMUX: &str = "/yamux/1.0.0";
+
+/// What is agreed once a pipe is secure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Secured {
+    /// Who is at the other end: proved.
+    pub(crate) peer: PeerId,
+    /// Whether [`YAMUX`] was agreed upon in the handshake already (libp2p/specs `connections/inlined-muxer-negotiation.md`). If not, it
+    /// has to be negotiated.
+    pub(crate) muxer: bool,
+}
+
+/// Why a pipe cannot be used any more. Nothing that came behind it is looked at.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum PipeError {
+    /// Somebody else answered than was dialled.
+    #[error("{wanted} was dialled and {found} answered")]
+    WrongPeer { wanted: PeerId, found: PeerId },
+    /// Both sides are sound and share no protocol.
+    #[error("{0}")]
+    Incompatible(String),
+    /// The other side, or somebody between, broke the rules.
+    #[error("{0}")]
+    Broken(String),
+}
+
+impl PipeError {
+    pub(super) fn broken(why: impl Into<String>) -> PipeError {
+        PipeError::Broken(why.into())
+    }
+
+    /// In the words of all transports.
+    pub(crate) fn lost(self) -> Lost {
+        let closed = Closed::Broken(self.to_string());
+        let dial = match self {
+            PipeError::WrongPeer { wanted, found } => DialError::WrongPeer { wanted, found },
+            PipeError::Incompatible(why) | PipeError::Broken(why) => DialError::Incompatible(why),
+        };
+        Lost { closed, dial }
+    }
+}
