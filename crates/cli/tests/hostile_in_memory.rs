@@ -156,6 +156,13 @@ async fn links_in_the_target_are_not_followed() {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn an_absurd_size_is_refused_at_once() {
+    absurd_size(false).await;
+    absurd_size(true).await;
+}
+
+/// TR-69: also where files may be replaced.
+#[cfg(target_os = "linux")]
+async fn absurd_size(replace: bool) {
     let to = tempfile::tempdir().unwrap();
     let size = 1 << 50;
     let mut crafted = Crafted::new(raw_entry(1, 0, b"huge", size), 1, b"");
@@ -164,7 +171,8 @@ async fn an_absurd_size_is_refused_at_once() {
         header.content_len = size;
         header.encode()
     };
-    let failure = get_crafted(crafted, to.path()).await.unwrap_err();
+    let (root, target) = (crafted.root(), strait_cli::place::Target { replace, ..strait_cli::place::Target::new(to.path()) });
+    let failure = strait_cli::fetch::get(Arc::new(crafted), root, target, &Progress::new(true)).await.unwrap_err();
     assert_eq!(failure.code, Code::DiskFull, "{failure}");
     assert_nothing_in_place(to.path());
 }

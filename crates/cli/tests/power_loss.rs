@@ -205,34 +205,21 @@ async fn get(provider: &Arc<Provider>, dir: &Path, replace: bool, tap: Option<Ar
     strait_cli::fetch::get(Arc::new(near), provider.root(), target, &Progress::new(true)).await.unwrap()
 }
 
-/// Chunks that the journal in this target names, read by its description.
-fn recorded(dir: &Path) -> u64 {
-    let journal = temp_folder(dir).and_then(|temp| fs::read(dir.join(temp).join("journal")).ok()).unwrap_or_default();
-    let (mut rest, mut chunks) = (journal.get(57..).unwrap_or_default(), 0);
-    let number = |bytes: &[u8]| bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
-    while let Some((count, more)) = rest.split_at_checked(4) {
-        let Some((pairs, more)) = more.split_at_checked(number(count) as usize * 16) else { break };
-        let Some((check, more)) = more.split_at_checked(16) else { break };
-        if pairs.is_empty() || check == [0; 16] {
-            break; // zeros where a record was to be
-        }
-        chunks += pairs.chunks(16).map(|pair| number(&pair[8..]) - number(&pair[..8])).sum::<u64>();
-        rest = more;
-    }
-    chunks
-}
-
-/// Watches one transfer, then stops it after each of its operations.
-async fn stop_everywhere(replace: bool) {
-    let from = quick_dir();
-    let new: Vec<(&str, Vec<u8>)> = vec![
+/// Long files and short ones, which share chunks.
+fn files() -> Vec<(&'static str, Vec<u8>)> {
+    vec![
         ("top/a/long", pattern(700_000, 1)),
         ("top/b/1", pattern(3000, 2)),
         ("top/b/2", pattern(4000, 3)),
         ("top/c/across", pattern(120_000, 4)),
         ("top/d/long", pattern(600_000, 5)),
         ("top/e", Vec::new()),
-    ];
+    ]
+}
+
+/// Watches one transfer, then stops it after each of its operations.
+async fn stop_everywhere(new: Vec<(&str, Vec<u8>)>, replace: bool) {
+    let from = quick_dir();
     new.iter().for_each(|(name, bytes)| write(&from.path().join(name), bytes));
     let old: Vec<(&str, Vec<u8>)> =
         if replace { vec![("top/b/2", pattern(4000, 9)), ("top/d/long", pattern(500_000, 9))] } else { Vec::new() };
@@ -257,6 +244,14 @@ async fn stop_everywhere(replace: bool) {
                 assert!(either, "{here}: {} is neither old nor new", name.display());
             }
             old.iter().for_each(|(name, _)| assert!(to.path().join(name).exists(), "{here}: {name} is lost"));
+            if stop == did.len() {
+                // TR-60: what a finished run put in place is safe there.
+                let there = in_place(to.path());
+                new.iter().for_each(|(name, bytes)| {
+                    let found = there.get(Path::new(name)).and_then(|file| file.as_ref());
+                    assert!(found.is_some_and(|(found, _)| found == bytes), "{here}: {name} is not safe");
+                });
+            }
             let recorded = recorded(to.path());
             let outcome = get(&provider, to.path(), replace, None).await;
             assert_same(from.path(), to.path());
@@ -278,11 +273,12 @@ async fn stop_everywhere(replace: bool) {
 /// TR-61, TR-67, TR-68: a fresh target.
 #[tokio::test]
 async fn whatever_is_left_of_a_transfer_the_next_run_goes_on() {
-    stop_everywhere(false).await;
+    stop_everywhere(files(), false).await;
+    stop_everywhere(vec![("top/empty", Vec::new()), ("top/sub/empty", Vec::new())], false).await;
 }
 
 /// TR-63: a target whose files are replaced: until the end of it each is the old one or the new one.
 #[tokio::test]
 async fn whatever_is_left_of_a_replacement_the_next_run_goes_on() {
-    stop_everywhere(true).await;
+    stop_everywhere(files(), true).await;
 }

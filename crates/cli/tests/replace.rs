@@ -157,6 +157,31 @@ async fn what_comes_into_the_target_meanwhile_is_left_alone() {
     }
 }
 
+/// TR-63: the same where nothing of the transfer was in the target before: it is found when all is there, and what was fetched is kept.
+#[tokio::test]
+async fn a_file_that_comes_meanwhile_is_refused_at_the_end() {
+    let from = tempfile::tempdir().unwrap();
+    write(&from.path().join("top/a"), b"text");
+    write(&from.path().join("top/z"), &pattern(600_000, 1));
+    let provider = provider(&[from.path().join("top")]);
+    for (came, code) in [(&b"TEXT"[..], Some(Code::TargetTaken)), (b"longer", Some(Code::TargetTaken)), (b"text", None)] {
+        let to = tempfile::tempdir().unwrap();
+        let dir = to.path().to_owned();
+        let meddle = move |ask, reply| {
+            if matches!(ask, Ask::Chunk { index: 2 }) {
+                write(&dir.join("top/a"), came);
+            }
+            Ok(reply)
+        };
+        let result = get_near(&provider, to.path(), meddle).await;
+        assert_eq!(result.err().map(|failure| failure.code), code);
+        assert_eq!(fs::read(to.path().join("top/a")).unwrap(), came);
+        fs::remove_file(to.path().join("top/a")).unwrap();
+        get_plain(&provider, to.path()).await.unwrap();
+        assert_same(from.path(), to.path());
+    }
+}
+
 /// Something of the right size came into the target between two runs: it is looked at, not what an earlier run had fetched.
 #[tokio::test(start_paused = true)]
 async fn other_content_that_came_between_two_runs_is_refused() {

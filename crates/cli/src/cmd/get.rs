@@ -10,7 +10,7 @@ use crate::args::Get;
 use crate::exit::{Code, Failure};
 use crate::fetch::{self, Outcome, Providers};
 use crate::net::Nodes;
-use crate::place::Target;
+use crate::place::{Target, leftovers};
 use crate::progress::Progress;
 use crate::ticket::Ticket;
 use crate::{keyfile, net};
@@ -40,6 +40,9 @@ pub(super) async fn run(args: Get, nodes: &Nodes) -> Result<(), Failure> {
     let seconds = began.elapsed().as_secs_f64();
     progress.say(&summary(&outcome, seconds));
     progress.say(&format!("it is in {}", args.output.display()));
+    for left in leftovers(&args.output) {
+        progress.say(&format!("note: {} holds part of another transfer; delete it if nobody goes on with that", left.display()));
+    }
     if args.json {
         print_json(&outcome_json("get", &outcome, seconds))?;
     }

@@ -14,8 +14,7 @@ use crate::manifest::{Entry, Kind};
 ///
 /// It blocks. Only renames happen here, so that what a failure leaves in place is whole files and folders; the next run goes on.
 pub fn commit(site: &Site) -> Result<(), Failure> {
-    sync(site)?;
-    site.mark()?; // should the moving be interrupted, the next run has all of it
+    site.make_safe()?;
     let list = |error: io::Error| Failure::disk("read the list of files", &error);
     let mut changed = Changed::default();
     let (mut from, mut to) = (Trail::new(&site.places.tree), Trail::new(&site.places.dir));
@@ -164,7 +163,7 @@ pub(super) fn sync_chunks(site: &Site, chunks: &Ranges, prepared_safe: bool) -> 
 }
 
 /// Makes all files of the transfer, and the folders they are in, safe on the disk.
-fn sync(site: &Site) -> Result<(), Failure> {
+pub(super) fn sync(site: &Site) -> Result<(), Failure> {
     if site.listing.entries() > EACH_MAX && site.temp.sync_all().map_err(|error| unsafe_disk(&error))? {
         return Ok(());
     }

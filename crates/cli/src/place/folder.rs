@@ -200,3 +200,68 @@ impl Trail {
         self.last.as_ref().or(self.held.last()).unwrap_or(&self.base)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// TR-62: neither a folder nor a file is opened through a link, nor created through one that leads nowhere.
+    #[cfg(unix)]
+    #[test]
+    fn links_are_not_followed() {
+        let (dir, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(outside.path().join("file"), b"text").unwrap();
+        for (name, to) in [("folder", outside.path().to_owned()), ("file", outside.path().join("file")), ("none", "none".into())]
+        {
+            std::os::unix::fs::symlink(to, dir.path().join(name)).unwrap();
+        }
+        let folder = Folder::open(dir.path(), Disk::plain()).unwrap();
+        let kinds = [
+            folder.folder("folder").map(|_| ()),
+            folder.file("file", false).map(|_| ()),
+            folder.file("file", true).map(|_| ()),
+            folder.file("none", true).map(|_| ()),
+        ];
+        for kind in kinds {
+            assert_eq!(kind.unwrap_err().kind(), io::ErrorKind::NotADirectory);
+        }
+        assert_eq!(folder.create("none", false).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(folder.look("folder").unwrap(), Some(Look::Link));
+        folder.remove("folder").unwrap();
+        assert!(outside.path().join("file").exists());
+    }
+
+    /// Any path is found from any other, also where folders are too deep to be held all.
+    #[test]
+    fn a_trail_leads_from_any_path_to_any_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let depths = [0, 1, HELD_MAX - 1, HELD_MAX, HELD_MAX + 1, HELD_MAX + 9];
+        let path = |branch: &str, depth: usize| -> Vec<String> {
+            let way = (0..depth).map(|level| if level < 3 { "same".to_owned() } else { branch.to_owned() });
+            way.chain([format!("{branch}{depth}")]).collect()
+        };
+        let all: Vec<_> = depths.iter().flat_map(|depth| [path("a", *depth), path("b", *depth)]).collect();
+        for path in &all {
+            let place: PathBuf = [dir.path().to_owned()].into_iter().chain(path.iter().map(PathBuf::from)).collect();
+            fs::create_dir_all(place.parent().unwrap()).unwrap();
+            fs::write(&place, path.join("/")).unwrap();
+        }
+        let folder = Folder::open(dir.path(), Disk::plain()).unwrap();
+        for from in &all {
+            for to in &all {
+                let mut trail = Trail::new(&folder);
+                for path in [from, to] {
+                    let (folder, name) = trail.find(path).unwrap();
+                    let mut read = vec![0; path.join("/").len()];
+                    assert_eq!(folder.file(name, false).unwrap().read(0, &mut read).unwrap(), read.len());
+                    assert_eq!(read, path.join("/").as_bytes());
+                }
+                assert!(trail.held.len() <= HELD_MAX);
+            }
+        }
+        let mut trail = Trail::new(&folder);
+        assert!(trail.find(&["same".into(), "none".into(), "x".into()]).is_err());
+        assert!(trail.find(&all[5]).unwrap().0.look(all[5].last().unwrap()).unwrap().is_some(), "an error leaves it in order");
+    }
+}

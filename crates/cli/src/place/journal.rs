@@ -26,6 +26,8 @@ const HEAD: usize = MAGIC.len() + 32 + CHECK;
 const RANGES_MAX: usize = 4096;
 /// A record is due this long after the first chunk that waits for one.
 const BATCH_AGE: Duration = Duration::from_secs(1);
+/// See [`Journal::rest`].
+const REST: u32 = 3;
 
 type Check = [u8; CHECK];
 
@@ -51,6 +53,8 @@ struct State {
     waiting: Ranges,
     waiting_bytes: u64,
     since: Option<Instant>,
+    /// The disk has rest until then.
+    rest_until: Option<Instant>,
     /// Whether there is any record.
     any: bool,
 }
@@ -143,7 +147,14 @@ impl Journal {
         state.waiting.insert(chunk, chunk.saturating_add(1));
         state.waiting_bytes = state.waiting_bytes.saturating_add(bytes);
         let since = *state.since.get_or_insert_with(Instant::now);
-        state.waiting_bytes >= self.batch_bytes || since.elapsed() >= BATCH_AGE
+        let full = state.waiting_bytes >= self.batch_bytes || since.elapsed() >= BATCH_AGE;
+        full && state.rest_until.is_none_or(|until| Instant::now() >= until)
+    }
+
+    /// Making a batch safe took so long: the next one waits [`REST`] times that, so that a disk which is slow at it, or busy with what other
+    /// programs wrote, spends most of its time on the transfer.
+    pub(super) fn rest(&self, took: Duration) {
+        self.state().rest_until = Some(Instant::now() + took * REST);
     }
 
     /// Takes what waits for a record. The caller makes it safe on the disk, then calls [`Journal::record`]; if it cannot, these

@@ -13,7 +13,7 @@ mod write;
 pub use commit::commit;
 pub use disk::{Op, Tap, Tell};
 pub use prepare::Placer;
-pub use temp::{Gate, TEMP_PREFIX, Temp};
+pub use temp::{Gate, TEMP_PREFIX, Temp, leftovers};
 pub use write::{Had, Site};
 
 use std::fmt;
@@ -37,8 +37,8 @@ pub struct Target {
     pub replace: bool,
     /// How long a full disk is waited for (TR-69); without end if `None`.
     pub wait_for_space: Option<Duration>,
-    /// What was fetched is made safe on the disk and recorded (TR-67) whenever so many bytes wait for it, and every second: so much has to
-    /// be fetched again, at most, after a run that was killed.
+    /// What was fetched is made safe on the disk and recorded (TR-67) when so many bytes wait for it, or after a second, unless
+    /// the disk is so slow at it that it needs rest in between. What is not recorded is fetched again after a run that was killed.
     pub record_bytes: u64,
     /// Is told when the transfer has to wait for the disk, and when it goes on. It may be called from any thread.
     pub tell: Tell,

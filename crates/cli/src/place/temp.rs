@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock, RwLockReadGuard};
 
@@ -9,7 +10,7 @@ use super::disk::Disk;
 use super::folder::{Folder, Open};
 use super::journal::{self, Journal};
 use super::prepare::Places;
-use super::{Placer, Site, Target};
+use super::{Placer, Site, Target, system};
 use crate::exit::{Code, Failure};
 use crate::manifest::Listing;
 use crate::tree::{Hash, Shape};
@@ -120,7 +121,7 @@ impl Temp {
 
     /// Where files are written before they are moved into place.
     #[cfg(test)]
-    pub(crate) fn tree(&self) -> &std::path::Path {
+    pub(crate) fn tree(&self) -> &Path {
         self.places.tree.path()
     }
 
@@ -170,6 +171,15 @@ impl Drop for Temp {
     }
 }
 
+/// Temporary folders in a target folder that nobody is at work in: of transfers that were ended and not gone on with. At most ten.
+pub fn leftovers(dir: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    let names = entries.flatten().map(|entry| entry.path());
+    let ours = names.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(TEMP_PREFIX)));
+    let idle = ours.filter(|path| fs::File::open(path.join(LOCK)).is_ok_and(|lock| system::try_lock(&lock).unwrap_or(false)));
+    idle.take(10).collect()
+}
+
 /// Makes a folder, or opens that of an earlier run.
 fn make_or_take(at: &Folder, name: &str, private: bool) -> io::Result<Folder> {
     match at.make_folder(name, private) {
@@ -182,7 +192,7 @@ fn make_or_take(at: &Folder, name: &str, private: bool) -> io::Result<Folder> {
 mod tests {
     use super::*;
 
-    fn open(dir: &std::path::Path, root: &Hash) -> Result<Temp, Failure> {
+    fn open(dir: &Path, root: &Hash) -> Result<Temp, Failure> {
         Temp::open(&dir.into(), root)
     }
 
@@ -194,12 +204,15 @@ mod tests {
         let temp = open(dir.path(), &root).unwrap();
         fs::write(temp.tree().join("half"), "x").unwrap();
         let path = temp.temp.path().to_owned();
+        assert_eq!(leftovers(dir.path()), [] as [PathBuf; 0], "it is at work");
         std::mem::forget(temp); // as a killed process would, but for the lock, which ends with it
         #[cfg(not(unix))]
         let _again = open(dir.path(), &root).unwrap();
         #[cfg(unix)]
         assert_eq!(open(dir.path(), &root).unwrap_err().code, Code::TargetTaken);
         fs::remove_file(path.join(LOCK)).unwrap();
+        fs::write(path.join(LOCK), "").unwrap();
+        assert_eq!(leftovers(dir.path()), [path]);
         let temp = open(dir.path(), &root).unwrap();
         assert_eq!(fs::read_dir(temp.tree()).unwrap().count(), 0);
         drop(temp);

@@ -2,8 +2,9 @@
 
 use std::io;
 use std::sync::{Mutex, TryLockError};
+use std::time::Instant;
 
-use super::commit::sync_chunks;
+use super::commit::{sync, sync_chunks};
 use super::folder::{Folder, Look, Open, Trail};
 use super::prepare::{Places, creation, only_chunk};
 use super::{at, link_in_the_way, taken};
@@ -225,6 +226,17 @@ impl Site {
         file.write(part.in_file, bytes).map_err(|error| at(path, "write", &error))
     }
 
+    /// Makes all that was written or prepared safe on the disk, whether there is anything to record or not. It blocks.
+    pub(super) fn make_safe(&self) -> Result<(), Failure> {
+        let mut prepared_safe = self.marking.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        self.mark_held(&mut prepared_safe)?; // should the moving be interrupted, the next run has all of it
+        if !*prepared_safe {
+            sync(self)?;
+            *prepared_safe = true;
+        }
+        Ok(())
+    }
+
     /// Makes what was written safe on the disk, then records it (TR-67). It blocks.
     pub(super) fn mark(&self) -> Result<(), Failure> {
         self.mark_held(&mut self.marking.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
@@ -244,7 +256,9 @@ impl Site {
         if batch.is_empty() {
             return Ok(());
         }
+        let began = Instant::now();
         sync_chunks(self, &batch, *prepared_safe)?;
+        self.places.journal.rest(began.elapsed());
         *prepared_safe = true;
         self.places.journal.record(&batch).map_err(|error| Failure::disk("record what was fetched", &error))
     }

@@ -47,8 +47,13 @@ pub struct Sender {
 impl Sender {
     /// Starts it for one path, with more arguments, on the loopback interface.
     pub fn start(path: &Path, more: &[&str]) -> Sender {
+        Sender::run(path, &[&["--ephemeral", "--listen", "127.0.0.1:0"], more].concat())
+    }
+
+    /// Starts it for one path, with these arguments.
+    pub fn run(path: &Path, args: &[&str]) -> Sender {
         let path = path.to_str().unwrap();
-        let args = [&["send", "--ephemeral", "--listen", "127.0.0.1:0"], more, &["--", path]].concat();
+        let args = [&["send"], args, &["--", path]].concat();
         let mut child = strait(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut ticket = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut ticket).unwrap();

@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub)] // each test uses its own part
 
 pub mod command;
+pub mod gated;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -99,6 +100,23 @@ pub fn contents(dir: &Path) -> BTreeMap<PathBuf, Option<(Vec<u8>, bool)>> {
         }
     }
     all
+}
+
+/// Chunks that the journal in this target names, read by its description.
+pub fn recorded(dir: &Path) -> u64 {
+    let journal = temp_folder(dir).and_then(|temp| fs::read(dir.join(temp).join("journal")).ok()).unwrap_or_default();
+    let (mut rest, mut chunks) = (journal.get(57..).unwrap_or_default(), 0);
+    let number = |bytes: &[u8]| bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+    while let Some((count, more)) = rest.split_at_checked(4) {
+        let Some((pairs, more)) = more.split_at_checked(number(count) as usize * 16) else { break };
+        let Some((check, more)) = more.split_at_checked(16) else { break };
+        if pairs.is_empty() || check == [0; 16] {
+            break; // zeros where a record was to be
+        }
+        chunks += pairs.chunks(16).map(|pair| number(&pair[8..]) - number(&pair[..8])).sum::<u64>();
+        rest = more;
+    }
+    chunks
 }
 
 /// What is in a target but for what the next run goes on from.
