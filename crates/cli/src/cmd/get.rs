@@ -29,7 +29,8 @@ pub(super) async fn run(args: Get, nodes: &Nodes) -> Result<(), Failure> {
     let (say, quiet) = (progress.clone(), args.quiet);
     // That it waits, for space or for a provider, is needed even when little is to be said.
     let tell = Arc::new(move |line: &str| if quiet { eprintln!("{line}") } else { say.say(line) });
-    let target = Target { replace: args.force, tell: tell.clone(), ..Target::new(&args.output) };
+    let wait_for_space = args.timeout;
+    let target = Target { replace: args.force, wait_for_space, tell: tell.clone(), ..Target::new(&args.output) };
     let far = |ticket| net::Far::new(node.clone(), ticket, progress.clone());
     let providers = Providers::new(tickets.into_iter().map(far).collect());
     let providers = providers.with(args.timeout, keyfile::random()?, move |line| tell(line));
