@@ -94,6 +94,16 @@ pub enum DialError {
         /// How long it was tried.
         waited: Duration,
     },
+    /// Something answered and then did not go on.
+    #[error(
+        "the connection was made, but {at} was not complete after {waited:?}: what listens there is overloaded or stuck, or no libp2p node; try again later or check the address"
+    )]
+    Stuck {
+        /// What was under way.
+        at: &'static str,
+        /// How long it was waited for.
+        waited: Duration,
+    },
     /// The other side answered and refused.
     #[error("the other side refused the connection: {0}")]
     Refused(String),
@@ -118,7 +128,7 @@ impl DialError {
     /// Whose fault it was.
     pub fn fault(&self) -> Fault {
         match self {
-            DialError::WrongPeer { .. } | DialError::Refused(_) => Fault::Peer,
+            DialError::WrongPeer { .. } | DialError::Refused(_) | DialError::Stuck { .. } => Fault::Peer,
             DialError::NoAnswer { .. } => Fault::Network,
             DialError::Incompatible(_) => Fault::Incompatible,
             DialError::Full(_) => Fault::Limit,

@@ -42,6 +42,8 @@ pub const ADDRESS_CHANGE_INTERVAL: Duration = Duration::from_millis(500);
 pub const PACKET_WORK: u64 = 1_000;
 /// Work of one packet of a connection whose handshake is not complete: a signature and two key exchanges, over few packets.
 pub const HANDSHAKE_PACKET_WORK: u64 = 40_000;
+/// Work of one message of a handshake over a pipe: key exchanges, and a signature made or checked.
+pub const HANDSHAKE_MESSAGE_WORK: u64 = 120_000;
 /// Work of driving one stream once.
 pub const STREAM_WORK: u64 = 500;
 

@@ -2,9 +2,15 @@
 
 pub(crate) mod event;
 pub(crate) mod pipe;
+#[allow(dead_code, reason = "nodes are being taught to use it")]
+pub(crate) mod piped;
+#[cfg(test)]
+mod piped_tests;
 pub(crate) mod quic;
 pub mod tls;
 pub(crate) mod yamux;
 
+#[doc(hidden)]
+pub use pipe::fuzz::securing as fuzz_pipe;
 #[doc(hidden)]
 pub use yamux::fuzz::session as fuzz_yamux;

@@ -5,8 +5,13 @@
 
 #![allow(dead_code, reason = "connections over pipes are being built from these")]
 
+pub(super) mod fuzz;
 pub(crate) mod noise;
+pub(super) mod select;
+pub(crate) mod stage;
 pub(crate) mod tls;
+
+use std::time::Duration;
 
 use libp2p_identity::PeerId;
 
@@ -38,6 +43,9 @@ pub(crate) enum PipeError {
     /// The other side, or somebody between, broke the rules.
     #[error("{0}")]
     Broken(String),
+    /// A stage took too long.
+    #[error("{at} was not complete after {within:?}")]
+    Slow { at: &'static str, within: Duration },
 }
 
 impl PipeError {
@@ -47,10 +55,14 @@ impl PipeError {
 
     /// In the words of all transports.
     pub(crate) fn lost(self) -> Lost {
-        let closed = Closed::Broken(self.to_string());
+        let closed = match &self {
+            PipeError::Slow { .. } => Closed::Here("the handshake took too long"),
+            _ => Closed::Broken(self.to_string()),
+        };
         let dial = match self {
             PipeError::WrongPeer { wanted, found } => DialError::WrongPeer { wanted, found },
             PipeError::Incompatible(why) | PipeError::Broken(why) => DialError::Incompatible(why),
+            PipeError::Slow { at, within } => DialError::Stuck { at, waited: within },
         };
         Lost { closed, dial }
     }

@@ -26,12 +26,8 @@ pub(crate) const NAME: &str = "/tls/1.0.0";
 pub(crate) struct Identity {
     certificate: Certificate,
     server: Arc<ServerConfig>,
+    alpn: Vec<Vec<u8>>,
     env: Env,
-}
-
-/// What is offered: the multiplexer, and last that it has to be negotiated later.
-fn alpn() -> Vec<Vec<u8>> {
-    vec![YAMUX.as_bytes().to_vec(), ALPN.to_vec()]
 }
 
 impl Identity {
@@ -39,8 +35,18 @@ impl Identity {
     /// [`TlsError::Provider`], when the surroundings' cryptography cannot be used for TLS 1.3.
     pub(crate) fn new(certificate: Certificate, env: &Env) -> Result<Identity, TlsError> {
         let mut server = server_config(&certificate, env.crypto.clone(), env.wall.clone())?;
-        server.alpn_protocols = alpn();
-        Ok(Identity { certificate, server: Arc::new(server), env: env.clone() })
+        // The multiplexer, and last that it has to be negotiated later.
+        let alpn = vec![YAMUX.as_bytes().to_vec(), ALPN.to_vec()];
+        server.alpn_protocols = alpn.clone();
+        Ok(Identity { certificate, server: Arc::new(server), alpn, env: env.clone() })
+    }
+
+    /// As peers are that negotiate what multiplexes only later.
+    #[cfg(test)]
+    pub(crate) fn without_early_muxer(mut self) -> Identity {
+        self.alpn.remove(0);
+        Arc::make_mut(&mut self.server).alpn_protocols.remove(0);
+        self
     }
 }
 
@@ -60,12 +66,12 @@ impl Tls {
     /// # Errors
     /// [`PipeError::Broken`], when the surroundings' cryptography cannot be used.
     pub(crate) fn dial(identity: &Identity, wanted: Option<PeerId>) -> Result<Tls, PipeError> {
-        let Identity { certificate, env, .. } = identity;
+        let Identity { certificate, env, alpn, .. } = identity;
         // Which of two identities answered is told by the error itself.
         let found = Arc::new(OnceLock::new());
         let mut config = client_config(certificate, wanted, env.crypto.clone(), env.wall.clone(), found)
             .map_err(|error| PipeError::broken(error.to_string()))?;
-        config.alpn_protocols = alpn();
+        config.alpn_protocols = alpn.clone();
         // The name is never sent (no SNI) and never looked at.
         let name = rustls::pki_types::ServerName::try_from("libp2p").map_err(|error| PipeError::broken(error.to_string()))?;
         let client = ClientConnection::new(Arc::new(config), name).map_err(refused)?;

@@ -67,6 +67,7 @@ use super::event::{ConnEvent, Lost};
 use crate::error::{Closed, DialError};
 use crate::limits::Limits;
 use control::Control;
+pub(crate) use port::Port;
 use receive::{Chunks, Parser};
 use send::Lanes;
 use stream::{DELIVERED, READABLE, STOPPED, Send, Stream, WRITABLE};
@@ -252,6 +253,11 @@ impl Session {
             heard: None,
             deaf: false,
         }
+    }
+
+    /// Which side this is.
+    pub(crate) fn side(&self) -> Side {
+        self.side
     }
 
     /// Whether the pipe may be read. False: what is unread has reached the receive window, or the connection is over.

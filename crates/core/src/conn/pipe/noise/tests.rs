@@ -301,6 +301,17 @@ fn a_chunk_is_opened_where_it_lies() {
 }
 
 #[test]
+fn a_small_frame_does_not_keep_what_was_read_with_it() {
+    let (mut a, mut b) = open();
+    let frames = [seal(&mut a, &[&[1; 100]]), seal(&mut a, &[&[2; 1000]]), seal(&mut a, &[&[3; 100]])].concat();
+    let chunk = BytesMut::from(&frames[..]);
+    let place = chunk.as_ptr_range();
+    b.handle(chunk).unwrap();
+    let inside = |chunk: Bytes| place.contains(&chunk.as_ptr());
+    assert_eq!([b.read(), b.read(), b.read()].map(|chunk| inside(chunk.unwrap())), [false, true, false]);
+}
+
+#[test]
 fn memory_follows_what_came_and_not_what_was_announced() {
     let (_, mut b) = open();
     b.handle(BytesMut::from(&[0xff, 0xff][..])).unwrap();
