@@ -75,6 +75,12 @@ pub struct Get {
     /// Replace files in that folder that differ; each is lost only when the new one is complete and safe on the disk
     #[arg(long)]
     pub force: bool,
+    /// Serve to others what was fetched, until stopped; prints a ticket for it at once, which is good as soon as all is here
+    #[arg(long)]
+    pub serve: bool,
+    /// With --serve: listen at this address and UDP port instead of a free port of all interfaces
+    #[arg(long, value_name = "IP:PORT", requires = "serve")]
+    pub listen: Option<SocketAddr>,
     /// Give up after so long (such as 90s, 15m or 2h) without anything new; until then keep trying, from the first contact on. Without
     /// it the first contact is tried once, and later waits have no end
     #[arg(long, value_name = "DURATION", value_parser = duration)]

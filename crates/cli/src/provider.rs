@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use tokio::sync::{Semaphore, watch};
 
@@ -17,7 +17,9 @@ const TOLD_MAX: usize = 100;
 
 /// See the module's text.
 pub struct Provider {
-    source: Arc<Source>,
+    root: Hash,
+    /// What is served; not there while it is still being fetched.
+    source: OnceLock<Arc<Source>>,
     readers: Semaphore,
     copies: watch::Sender<u64>,
     told: Mutex<BTreeSet<PathBuf>>,
@@ -27,8 +29,16 @@ pub struct Provider {
 impl Provider {
     /// Serves this source. `say` gets lines for people.
     pub fn new(source: Source, say: impl Fn(String) + Send + Sync + 'static) -> Arc<Provider> {
+        let provider = Provider::awaiting(source.root(), say);
+        provider.has(source);
+        provider
+    }
+
+    /// Serves what this root stands for as soon as it is here ([`Provider::has`]), and says until then that it is not yet (TR-47).
+    pub fn awaiting(root: Hash, say: impl Fn(String) + Send + Sync + 'static) -> Arc<Provider> {
         Arc::new(Provider {
-            source: Arc::new(source),
+            root,
+            source: OnceLock::new(),
             readers: Semaphore::new(READERS),
             copies: watch::Sender::new(0),
             told: Mutex::new(BTreeSet::new()),
@@ -36,14 +46,21 @@ impl Provider {
         })
     }
 
-    /// The root that is served.
-    pub fn root(&self) -> Hash {
-        self.source.root()
+    /// From now on this source is served, if it is that of the root.
+    pub fn has(&self, source: Source) {
+        if source.root() == self.root {
+            let _ = self.source.set(Arc::new(source)); // once is enough: another with the same root is the same
+        }
     }
 
-    /// The source.
-    pub fn source(&self) -> &Source {
-        &self.source
+    /// The root that is served.
+    pub fn root(&self) -> Hash {
+        self.root
+    }
+
+    /// The source, if it is here.
+    pub fn source(&self) -> Option<&Source> {
+        self.source.get().map(|source| &**source)
     }
 
     /// How many full copies were taken, as receivers said.
@@ -56,9 +73,12 @@ impl Provider {
         let Some((root, ask)) = Ask::decode(protocol, request) else {
             return decline(Status::NoSuchPart, "malformed request");
         };
-        if root != self.source.root() {
+        if root != self.root {
             return decline(Status::NotServed, "");
         }
+        let Some(source) = self.source.get().cloned() else {
+            return decline(Status::NotYet, "");
+        };
         if ask == Ask::Done {
             // Answered at once, so that the reply is on its way before whoever waits for the copy closes the node.
             self.copies.send_modify(|copies| *copies += 1);
@@ -67,7 +87,6 @@ impl Provider {
         let Ok(_reader) = self.readers.acquire().await else {
             return decline(Status::SourceUnreadable, "shutting down");
         };
-        let source = self.source.clone();
         match tokio::task::spawn_blocking(move || source.answer(&ask)).await {
             Ok(Ok(reply)) => reply,
             Ok(Err(problem)) => self.explain(problem),
@@ -129,6 +148,23 @@ mod tests {
         assert_eq!(reply[0], Status::NoSuchPart.to_byte());
         let right = Ask::Chunk { index: 0 }.encode(&provider.root());
         assert_eq!(provider.answer(Protocol::Chunk, &right).await, b"\0text");
+    }
+
+    /// TR-47: who is still fetching says so, and only to those who know the root.
+    #[tokio::test]
+    async fn what_is_not_here_yet_is_said_to_be_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let (whole, _) = provider(dir.path());
+        let root = whole.root();
+        let awaiting = Provider::awaiting(root, |_| ());
+        for ask in [Ask::Header, Ask::Chunk { index: 0 }, Ask::Done] {
+            assert_eq!(awaiting.clone().answer(ask.protocol(), &ask.encode(&root)).await, [5], "{ask:?}");
+            assert_eq!(awaiting.clone().answer(ask.protocol(), &ask.encode(&blake3::hash(b"other"))).await, [1]);
+        }
+        let roots = Roots::new(&[dir.path().join("file")]).unwrap();
+        let count = census(&roots).unwrap();
+        awaiting.has(scan(roots, count, &mut |_| ()).unwrap());
+        assert_eq!(awaiting.answer(Protocol::Chunk, &Ask::Chunk { index: 0 }.encode(&root)).await, b"\0text");
     }
 
     /// TR-51: when all readers are busy, a request waits for one, and costs the disk nothing until then.

@@ -27,7 +27,7 @@ async fn a_lie_in_any_part_is_found() {
         Ask::Page { which: Which::Entries, level: 0, index: 0 },
         Ask::Page { which: Which::Content, level: 1, index: 0 },
         Ask::Chunk { index: 0 },
-        Ask::Chunk { index: provider.source().header().content().leaves() - 1 },
+        Ask::Chunk { index: provider.source().unwrap().header().content().leaves() - 1 },
     ];
     type Lie = fn(&mut Vec<u8>);
     let lies: [Lie; 5] = [

@@ -122,7 +122,7 @@ fn gone() -> FetchError {
 fn chunks(dir: &Path, count: usize) -> Arc<Provider> {
     write(&dir.join("file"), &pattern((count << 18) - 99, 1));
     let provider = provider(&[dir.join("file")]);
-    assert_eq!(provider.source().header().content().leaves(), count as u64);
+    assert_eq!(provider.source().unwrap().header().content().leaves(), count as u64);
     provider
 }
 

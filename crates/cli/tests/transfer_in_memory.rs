@@ -20,8 +20,8 @@ async fn a_tricky_folder_arrives_as_it_is() {
     let provider = provider(&[top]);
     let outcome = get_plain(&provider, to.path()).await.unwrap();
     assert_same(from.path(), to.path());
-    assert_eq!((outcome.files, outcome.folders), (provider.source().files(), provider.source().folders()));
-    assert_eq!(outcome.fetched_bytes, provider.source().header().content_len);
+    assert_eq!((outcome.files, outcome.folders), (provider.source().unwrap().files(), provider.source().unwrap().folders()));
+    assert_eq!(outcome.fetched_bytes, provider.source().unwrap().header().content_len);
     // TR-45: the provider was told.
     assert_eq!(*provider.copies().borrow(), 1);
 }

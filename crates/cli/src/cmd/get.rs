@@ -4,15 +4,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::json;
+use strait::Node;
 
-use super::{bytes, count, print_json};
+use super::{bytes, count, print_json, print_line};
 use crate::args::Get;
 use crate::exit::{Code, Failure};
 use crate::fetch::{self, Outcome, Providers};
 use crate::net::Nodes;
 use crate::place::{Target, leftovers};
 use crate::progress::Progress;
+use crate::provider::Provider;
 use crate::ticket::Ticket;
+use crate::tree::Hash;
 use crate::{keyfile, net};
 
 /// Connects, fetches and says what came.
@@ -25,7 +28,8 @@ pub(super) async fn run(args: Get, nodes: &Nodes) -> Result<(), Failure> {
     };
     let progress = Arc::new(Progress::new(args.quiet));
     let began = Instant::now();
-    let node = nodes.start(keypair, None).await?;
+    let node = nodes.start(keypair, args.listen).await?;
+    let offered = if args.serve { Some(offer(&node, root, args.json, &progress)?) } else { None };
     let (say, quiet) = (progress.clone(), args.quiet);
     // That it waits, for space or for a provider, is needed even when little is to be said.
     let tell = Arc::new(move |line: &str| if quiet { eprintln!("{line}") } else { say.say(line) });
@@ -34,9 +38,17 @@ pub(super) async fn run(args: Get, nodes: &Nodes) -> Result<(), Failure> {
     let far = |ticket| net::Far::new(node.clone(), ticket, progress.clone());
     let providers = Providers::new(tickets.into_iter().map(far).collect());
     let providers = providers.with(args.timeout, keyfile::random()?, move |line| tell(line));
-    let result = fetch::get(providers, root, target, &progress).await;
+    let result = match &offered {
+        None => fetch::get(providers, root, target, &progress).await,
+        Some(offered) => fetch::get_to_serve(providers, root, target, &progress).await.map(|(outcome, source)| {
+            offered.has(source);
+            outcome
+        }),
+    };
     progress.clear();
-    node.close().await;
+    if offered.is_none() || result.is_err() {
+        node.close().await;
+    }
     let outcome = result?;
     let seconds = began.elapsed().as_secs_f64();
     progress.say(&summary(&outcome, seconds));
@@ -47,7 +59,36 @@ pub(super) async fn run(args: Get, nodes: &Nodes) -> Result<(), Failure> {
     if args.json {
         print_json(&outcome_json("get", &outcome, seconds))?;
     }
-    Ok(())
+    match offered {
+        None => Ok(()),
+        Some(offered) => serve(&offered, &progress).await,
+    }
+}
+
+/// Begins to answer others on the node that fetches, and prints a ticket for it. Until all is here they are told that it is not yet.
+fn offer(node: &Node, root: Hash, json: bool, progress: &Arc<Progress>) -> Result<Arc<Provider>, Failure> {
+    let say = progress.clone();
+    let provider = Provider::awaiting(root, move |line| say.say(&line));
+    net::serve(node, &provider)?;
+    let ticket = Ticket { peer: node.peer_id(), addrs: net::for_ticket(&node.listen_addrs()), root }.to_string();
+    progress.say("Others may use this ticket too, alone or beside the first; it is good as soon as all is here:");
+    if json {
+        print_json(&json!({"event": "serving", "ticket": ticket}))?
+    } else {
+        print_line(&ticket)?
+    }
+    Ok(provider)
+}
+
+/// Serves until it is stopped.
+async fn serve(provider: &Provider, progress: &Progress) -> Result<(), Failure> {
+    progress.say("Serving it to others. Ctrl-C stops.");
+    let mut copies = provider.copies();
+    while copies.changed().await.is_ok() {
+        let taken = *copies.borrow_and_update();
+        progress.say(&format!("taken {} so far", if taken == 1 { "once".to_owned() } else { format!("{taken} times") }));
+    }
+    Err(Failure::bug("the provider is gone"))
 }
 
 /// All tickets, one for each provider. They have to be for the same content.

@@ -15,7 +15,7 @@ use super::window::CHUNKS_MAX;
 use crate::exit::Failure;
 use crate::place::{Gate, Had, Site};
 use crate::progress::Progress;
-use crate::tree::{Hash, HashCursor, Shape, Which};
+use crate::tree::{Hash, HashCursor, Shape, TreeBuilder, Which};
 use crate::wire::Ask;
 
 /// Chunks held at once, on the network or waiting for the disk; at the end of a transfer `DUPLICATES_MAX` more. When the disk is slow
@@ -46,13 +46,14 @@ enum Event {
     Reply { index: u64, member: usize, result: Result<Bytes, Miss> },
 }
 
-/// Fetches, verifies and writes all chunks.
+/// Fetches, verifies and writes all chunks. Their hashes are added to `hashes`, in order.
 pub(super) async fn fetch_all<F: Fetch>(
     providers: &Providers<F>,
     cursor: &mut HashCursor,
     site: &Arc<Site>,
     gate: &Gate,
     progress: &Progress,
+    hashes: &mut Option<TreeBuilder>,
 ) -> Result<Tally, Failure> {
     let mut work = Work {
         providers,
@@ -69,7 +70,7 @@ pub(super) async fn fetch_all<F: Fetch>(
     };
     loop {
         let standings = work.standings();
-        work.open(cursor, &standings).await?;
+        work.open(cursor, &standings, hashes).await?;
         let now = Instant::now();
         work.ask(&standings, now);
         if work.plan.open() + work.looking + work.disk.len() == 0 {
@@ -122,13 +123,21 @@ impl<F: Fetch> Work<'_, F> {
     }
 
     /// Begins with as many chunks as can be asked for now. Those that may be in the target are looked for first.
-    async fn open(&mut self, cursor: &mut HashCursor, standings: &[Standing]) -> Result<(), Failure> {
+    async fn open(
+        &mut self,
+        cursor: &mut HashCursor,
+        standings: &[Standing],
+        hashes: &mut Option<TreeBuilder>,
+    ) -> Result<(), Failure> {
         let wanted = self.plan.room(standings).max(WRITERS);
         while self.next < self.shape.leaves() && !self.is_full() && self.plan.unasked() + self.looking < wanted {
             let index = self.next;
             let pages = |level, page, len, hash| self.providers.part(Part::page(Which::Content, level, page, len, hash));
             let wrong = || Failure::bug("a page was not verified");
             let hash = cursor.leaf(index, pages, wrong).await?.ok_or_else(|| Failure::bug("a chunk without a hash"))?;
+            if let Some(hashes) = hashes {
+                hashes.push(hash).map_err(|error| Failure::disk("keep the list of hashes", &error))?;
+            }
             self.next += 1;
             if !self.site.may_have(index) {
                 self.plan.add(index, hash);
@@ -226,7 +235,6 @@ mod tests {
     use crate::fetch::FetchError;
     use crate::manifest::{Kind, Listing, Rules, encode};
     use crate::place::{Target, Temp};
-    use crate::tree::TreeBuilder;
     use tokio::sync::watch;
 
     const CHUNK: usize = 1 << 16;
@@ -286,7 +294,10 @@ mod tests {
         });
         is_held.await.unwrap();
         let (gate, placed) = (temp.gate(), site.clone());
-        let all = tokio::spawn(async move { fetch_all(&providers, &mut cursor, &placed, &gate, &Progress::new(true)).await });
+        let all =
+            tokio::spawn(
+                async move { fetch_all(&providers, &mut cursor, &placed, &gate, &Progress::new(true), &mut None).await },
+            );
         seen.wait_for(|asked| *asked == HELD_MAX).await.unwrap();
         for _ in 0..1000 {
             tokio::task::yield_now().await;

@@ -13,7 +13,8 @@ use crate::exit::{Code, Failure};
 use crate::manifest::{EntryError, Header, HeaderError, Listing, PushError, Rules};
 use crate::place::{Placer, Site, Target, Temp, commit};
 use crate::progress::Progress;
-use crate::tree::{Hash, HashCursor, Which};
+use crate::source::Source;
+use crate::tree::{Hash, HashCursor, TreeBuilder, Which};
 use crate::wire::Ask;
 
 /// Pages of entries on the network at once.
@@ -67,14 +68,35 @@ pub async fn get<F: Fetch>(
     target: impl Into<Target>,
     progress: &Progress,
 ) -> Result<Outcome, Failure> {
-    let (providers, target) = (providers.into(), target.into());
+    Ok(run(providers.into(), root, target.into(), progress, None).await?.0)
+}
+
+/// As [`get`], and makes of what was fetched a source that can be served to others.
+pub async fn get_to_serve<F: Fetch>(
+    providers: impl Into<Providers<F>>,
+    root: Hash,
+    target: impl Into<Target>,
+    progress: &Progress,
+) -> Result<(Outcome, Source), Failure> {
+    let (outcome, source) = run(providers.into(), root, target.into(), progress, Some(TreeBuilder::new())).await?;
+    Ok((outcome, source.ok_or_else(|| Failure::bug("nothing was kept to serve"))?))
+}
+
+/// With `hashes`, those of all chunks are kept in it for a source.
+async fn run<F: Fetch>(
+    providers: Providers<F>,
+    root: Hash,
+    target: Target,
+    progress: &Progress,
+    mut hashes: Option<TreeBuilder>,
+) -> Result<(Outcome, Option<Source>), Failure> {
     let header = header(&providers, root).await?;
     let mut temp = {
         let target = target.clone();
         blocking(move || Temp::open(&target, &root)).await?
     };
-    match within(&providers, &header, root, &target, &mut temp, progress).await {
-        Ok(outcome) => {
+    match within(&providers, &header, root, &target, &mut temp, progress, &mut hashes).await {
+        Ok((outcome, listing)) => {
             blocking(move || {
                 temp.finish();
                 Ok(())
@@ -84,7 +106,13 @@ pub async fn get<F: Fetch>(
             if !providers.done().await {
                 progress.say("note: a sender did not answer when it was told that its copy was taken; it may have ended already");
             }
-            Ok(outcome)
+            let Some(hashes) = hashes else { return Ok((outcome, None)) };
+            let keep = move || {
+                let lists = |error: std::io::Error| Failure::disk("keep the list of hashes", &error);
+                let tree = hashes.finish(header.content()).map_err(lists)?;
+                Source::fetched(target.dir, header, listing, tree).map(Some)
+            };
+            Ok((outcome, blocking(keep).await?))
         }
         Err(failure) => Err(blocking(move || Ok(temp.fail(failure))).await?),
     }
@@ -98,7 +126,8 @@ async fn within<F: Fetch>(
     target: &Target,
     temp: &mut Temp,
     progress: &Progress,
-) -> Result<Outcome, Failure> {
+    hashes: &mut Option<TreeBuilder>,
+) -> Result<(Outcome, Arc<Listing>), Failure> {
     progress.phase("listing", header.entries_len);
     let site = entries(providers, header, temp, progress).await?;
     enough_space(&site, &target.dir)?;
@@ -108,7 +137,7 @@ async fn within<F: Fetch>(
     }
     progress.phase("fetching", header.content_len);
     let mut cursor = HashCursor::new(header.content(), header.content_root);
-    let tally = fetch_all(providers, &mut cursor, &site, &temp.gate(), progress).await?;
+    let tally = fetch_all(providers, &mut cursor, &site, &temp.gate(), progress, hashes).await?;
     progress.clear();
     let (gate, placed) = (temp.gate(), site.clone());
     let place = move || {
@@ -117,7 +146,7 @@ async fn within<F: Fetch>(
     };
     blocking(place).await?;
     let given = tally.given.iter().enumerate().map(|(at, chunks)| Given { provider: providers.name(at), chunks: *chunks });
-    Ok(outcome(header, &site, &tally, given.collect(), root))
+    Ok((outcome(header, &site, &tally, given.collect(), root), site.listing().clone()))
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {

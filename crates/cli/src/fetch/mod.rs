@@ -9,5 +9,5 @@ mod providers;
 mod window;
 
 pub use ask::{Fetch, FetchError};
-pub use get::{Given, Outcome, get};
+pub use get::{Given, Outcome, get, get_to_serve};
 pub use providers::Providers;

@@ -1,7 +1,7 @@
 //! Checking what is there already, and writing verified chunks to their places.
 
 use std::io;
-use std::sync::{Mutex, TryLockError};
+use std::sync::{Arc, Mutex, TryLockError};
 use std::time::Instant;
 
 use super::commit::{sync, sync_chunks};
@@ -19,7 +19,7 @@ pub struct Site {
     /// The temporary folder.
     pub(super) temp: Folder,
     pub(super) chunks: Shape,
-    pub(super) listing: Listing,
+    pub(super) listing: Arc<Listing>,
     any_present: bool,
     present_bytes: u64,
     /// Held while chunks are made safe. Says whether the folders, and the files made before the first chunk, are safe already.
@@ -68,11 +68,12 @@ impl Site {
         any_present: bool,
         present_bytes: u64,
     ) -> Site {
+        let listing = Arc::new(listing);
         Site { places, temp, chunks, listing, any_present, present_bytes, marking: Mutex::new(false) }
     }
 
     /// The entries.
-    pub fn listing(&self) -> &Listing {
+    pub fn listing(&self) -> &Arc<Listing> {
         &self.listing
     }
 

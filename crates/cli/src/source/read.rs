@@ -3,11 +3,13 @@
 use std::fs::{File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::Roots;
+use crate::exit::Failure;
 use crate::manifest::{Header, Listing, Part, Walker};
 use crate::spill::{Spill, read_file_full};
-use crate::tree::{Hash, PAGE_BYTES, Tree, Which};
+use crate::tree::{Hash, PAGE_BYTES, Tree, TreeBuilder, Which};
 use crate::wire::{Ask, Status, decline};
 
 /// Bytes of a stamp.
@@ -39,13 +41,35 @@ impl From<io::Error> for Problem {
     }
 }
 
+/// Where the files are.
+#[derive(Debug)]
+enum Places {
+    /// Under the paths of the command line.
+    Named(Roots),
+    /// All in one folder.
+    Inside(PathBuf),
+}
+
+impl Places {
+    fn locate(&self, path: &[String]) -> Option<PathBuf> {
+        match self {
+            Places::Named(roots) => roots.locate(path),
+            Places::Inside(dir) => {
+                let mut full = dir.clone();
+                full.extend(path);
+                Some(full)
+            }
+        }
+    }
+}
+
 /// What is sent: its manifest, and where the files are.
 #[derive(Debug)]
 pub struct Source {
-    roots: Roots,
+    places: Places,
     header: Header,
     root: Hash,
-    listing: Listing,
+    listing: Arc<Listing>,
     entries_tree: Tree,
     content_tree: Tree,
     /// One stamp for each file, in order.
@@ -62,7 +86,38 @@ impl Source {
         stamps: Spill,
     ) -> Source {
         let root = header.root();
-        Source { roots, header, root, listing, entries_tree, content_tree, stamps }
+        let (places, listing) = (Places::Named(roots), Arc::new(listing));
+        Source { places, header, root, listing, entries_tree, content_tree, stamps }
+    }
+
+    /// Serves what was fetched into `dir` and verified, with the tree of its content. It blocks, and reads no content: what changes from
+    /// here on is seen by size and time (TR-52).
+    ///
+    /// # Errors
+    /// A file is not there any more, or the lists cannot be kept on the disk.
+    pub fn fetched(dir: PathBuf, header: Header, listing: Arc<Listing>, content_tree: Tree) -> Result<Source, Failure> {
+        let lists = |error: io::Error| Failure::disk("keep what is needed to serve", &error);
+        let mut entries = TreeBuilder::new();
+        let pages = header.entry_pages();
+        for index in 0..pages.leaves() {
+            let len = pages.page_len(0, index).unwrap_or_default() as usize;
+            let page = listing.bytes().read_vec(index * u64::from(PAGE_BYTES), len).map_err(lists)?;
+            entries.push(blake3::hash(&page)).map_err(lists)?;
+        }
+        let entries_tree = entries.finish(pages).map_err(lists)?;
+        let places = Places::Inside(dir);
+        let mut stamps = Spill::new();
+        let mut reader = listing.reader();
+        while let Some(entry) = reader.next().map_err(lists)? {
+            if entry.is_folder() {
+                continue;
+            }
+            let path = places.locate(reader.walker().path()).ok_or_else(|| Failure::bug("an entry without a place"))?;
+            let meta = path.symlink_metadata().map_err(|error| Failure::disk(format_args!("read {}", path.display()), &error))?;
+            stamps.append(&stamp(&meta)).map_err(lists)?;
+        }
+        let root = header.root();
+        Ok(Source { places, header, root, listing, entries_tree, content_tree, stamps })
     }
 
     /// The root that a ticket for this carries.
@@ -115,7 +170,7 @@ impl Source {
         let mut reply = vec![Status::Ok.to_byte(); 1 + len as usize];
         let start = index * u64::from(shape.leaf_bytes());
         self.listing.overlapping(start, start + u64::from(len), |walker, entry, part| {
-            let path = self.roots.locate(walker.path()).ok_or_else(|| Problem::Lists(io::ErrorKind::InvalidData.into()))?;
+            let path = self.places.locate(walker.path()).ok_or_else(|| Problem::Lists(io::ErrorKind::InvalidData.into()))?;
             let buf = &mut reply[1 + part.in_range..1 + part.in_range + part.len];
             let stamp = self.stamp_of(walker)?;
             read_part(&path, entry.size, stamp, part, buf)
