@@ -60,7 +60,7 @@ impl ConnectError {
         let weight = |error: &DialError| match error {
             DialError::WrongPeer { .. } => 0,
             DialError::Refused(_) | DialError::Incompatible(_) => 1,
-            DialError::Full(_) | DialError::Closing | DialError::Itself => 2,
+            DialError::Full(_) | DialError::Closing | DialError::Itself | DialError::Stuck { .. } => 2,
             DialError::NoAnswer { .. } => 3,
             DialError::BadAddress(_) => 4,
         };

@@ -1,0 +1,155 @@
+//! Either side really changes its address in the middle of a transfer, in network namespaces of this test's own.
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use common::*;
+use strait_cli::ticket::Ticket;
+
+const PORT: u16 = 4001;
+/// Bytes of the transfer; the link carries about 4 MB/s.
+const BYTES: usize = 12 << 20;
+/// So much has arrived when the address changes.
+const BEFORE: u64 = 3 << 20;
+
+fn ip(args: &[&str]) -> Output {
+    Command::new("ip").args(args).output().unwrap()
+}
+
+/// Two namespaces with a slow link between them. They go away when dropped.
+struct Net {
+    sender: String,
+    receiver: String,
+}
+
+impl Net {
+    /// `None`, with a word on stderr, where this is not permitted.
+    fn new(name: &str) -> Option<Net> {
+        let name = format!("strait-{name}-{}", std::process::id());
+        let net = Net { sender: format!("{name}-s"), receiver: format!("{name}-r") };
+        let made = [&net.sender, &net.receiver].map(|ns| Command::new("ip").args(["netns", "add", ns]).output());
+        if !made.iter().all(|made| made.as_ref().is_ok_and(|made| made.status.success())) {
+            eprintln!("SKIPPED: network namespaces cannot be made here (it takes `ip` and the superuser)");
+            return None;
+        }
+        let link = ip(&["-n", &net.sender, "link", "add", "v", "type", "veth", "peer", "name", "v", "netns", &net.receiver]);
+        if !link.status.success() {
+            eprintln!("SKIPPED: no veth links here: {}", String::from_utf8_lossy(&link.stderr));
+            return None;
+        }
+        for ns in [&net.sender, &net.receiver] {
+            Net::must(ns, &["link", "set", "lo", "up"]);
+            Net::must(ns, &["link", "set", "v", "up"]);
+            let slow = ["netns", "exec", ns, "tc", "qdisc", "add", "dev", "v", "root", "tbf"];
+            let slow = ip(&[&slow[..], &["rate", "32mbit", "burst", "64kb", "latency", "50ms"]].concat());
+            if !slow.status.success() {
+                eprintln!("SKIPPED: links cannot be made slow here: {}", String::from_utf8_lossy(&slow.stderr));
+                return None;
+            }
+        }
+        Net::must(&net.sender, &["addr", "add", "10.99.1.1/24", "dev", "v"]);
+        Net::must(&net.receiver, &["addr", "add", "10.99.1.2/24", "dev", "v"]);
+        Some(net)
+    }
+
+    fn must(ns: &str, args: &[&str]) {
+        let done = ip(&[&["-n", ns], args].concat());
+        assert!(done.status.success(), "{args:?}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+
+    fn start(ns: &str, args: &[&str]) -> Child {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", ns, env!("CARGO_BIN_EXE_strait")]).args(args);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// Bytes that the receiver's link has brought.
+    fn received(&self) -> u64 {
+        let path = "/sys/class/net/v/statistics/rx_bytes";
+        let read = ip(&["netns", "exec", &self.receiver, "cat", path]);
+        String::from_utf8_lossy(&read.stdout).trim().parse().unwrap()
+    }
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        for ns in [&self.sender, &self.receiver] {
+            let _ = Command::new("ip").args(["netns", "del", ns]).output();
+        }
+    }
+}
+
+/// Ends with its handle.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A transfer in the middle of which `change` is called. The ticket has these addresses. Gives what the receiver said.
+fn transfer(net: &Net, addrs: &[&str], change: impl FnOnce(&Net)) -> String {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    write(&from.path().join("file"), &pattern(BYTES, 1));
+    let file = from.path().join("file");
+    let listen = format!("0.0.0.0:{PORT}");
+    let mut sender = Ended(Net::start(&net.sender, &["send", "-q", "--ephemeral", "--listen", &listen, file.to_str().unwrap()]));
+    let mut ticket = String::new();
+    BufReader::new(sender.0.stdout.take().unwrap()).read_line(&mut ticket).unwrap();
+    let ticket: Ticket = ticket.trim().parse().unwrap();
+    let addrs = addrs.iter().map(|addr| format!("/ip4/{addr}/udp/{PORT}/quic-v1").parse().unwrap()).collect();
+    let ticket = Ticket { addrs, ..ticket }.to_string();
+    let receiver = Net::start(&net.receiver, &["get", &ticket, "-o", to.path().to_str().unwrap()]);
+    let mut receiver = Ended(receiver);
+    while net.received() < BEFORE {
+        assert!(receiver.0.try_wait().unwrap().is_none(), "it ended before anything came");
+        std::thread::sleep(Duration::from_millis(20)); // only a pause between looks
+    }
+    assert!(!to.path().join("file").exists(), "it was over before the change");
+    change(net);
+    let (status, said) = end(&mut receiver.0);
+    assert!(status == Some(0), "{said}");
+    same(&file, &to.path().join("file"));
+    said
+}
+
+fn end(child: &mut Child) -> (Option<i32>, String) {
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut said).unwrap();
+    (child.wait().unwrap().code(), said)
+}
+
+fn same(left: &Path, right: &Path) {
+    assert!(std::fs::read(left).unwrap() == std::fs::read(right).unwrap());
+}
+
+/// The receiver's address is removed and it gets another: its connection moves with it, and nobody has to connect again.
+#[test]
+fn the_receiver_changes_its_address() {
+    let Some(net) = Net::new("ra") else { return };
+    let said = transfer(&net, &["10.99.1.1"], |net| {
+        Net::must(&net.receiver, &["addr", "del", "10.99.1.2/24", "dev", "v"]);
+        Net::must(&net.receiver, &["addr", "add", "10.99.1.77/24", "dev", "v"]);
+    });
+    assert_eq!(said.matches("connected to").count(), 1, "{said}");
+    assert!(!said.contains("does not answer"), "{said}");
+}
+
+/// The sender's address is removed and it gets another that the ticket has too: QUIC has no way for a server to move, so the receiver
+/// finds out that nothing moves any more, and connects again.
+#[test]
+fn the_sender_changes_its_address() {
+    let Some(net) = Net::new("sa") else { return };
+    let said = transfer(&net, &["10.99.1.1", "10.99.1.88"], |net| {
+        Net::must(&net.sender, &["addr", "del", "10.99.1.1/24", "dev", "v"]);
+        Net::must(&net.sender, &["addr", "add", "10.99.1.88/24", "dev", "v"]);
+    });
+    assert!(said.contains("does not answer since") && said.contains("answers again"), "{said}");
+}
