@@ -40,7 +40,7 @@ async fn get_part(provider: &Arc<Provider>, dir: &Path, last: u64) {
     assert_nothing_in_place(dir);
     // TR-69: and no more than what came is on the disk, whatever was announced.
     let lens = contents(&dir.join(kept).join("tree")).into_values().flatten().map(|(bytes, _)| bytes.len() as u64);
-    assert!(lens.sum::<u64>() <= last * u64::from(provider.source().header().chunk_bytes()));
+    assert!(lens.sum::<u64>() <= last * u64::from(provider.source().unwrap().header().chunk_bytes()));
 }
 
 fn assert_adds_up(outcome: &Outcome) {
