@@ -26,8 +26,8 @@ pub enum Fault {
 pub enum ConfigError {
     /// The floors of all connections together are above the memory.
     #[error(
-        "the limits do not fit: {connections_max} connections with {connection_floor} bytes set aside for each, and {strangers_floor} \
-         bytes for handshakes, are more than memory_bytes = {memory_bytes}; what fits: connections_max = {fitting_connections}, or \
+        "the limits do not fit: {connections_max} connections and {handshakes_max} handshakes with {connection_floor} bytes set aside for \
+         each, and {strangers_floor} bytes for first packets, are more than memory_bytes = {memory_bytes}; what fits: connections_max = {fitting_connections}, or \
          memory_bytes = {fitting_memory}"
     )]
     FloorsDoNotFit {
@@ -35,6 +35,8 @@ pub enum ConfigError {
         memory_bytes: u64,
         /// How many connections were asked for.
         connections_max: u32,
+        /// How many handshakes in flight.
+        handshakes_max: u32,
         /// Bytes set aside for each.
         connection_floor: u64,
         /// Bytes set aside for strangers.
@@ -71,6 +73,14 @@ pub enum ConfigError {
     /// The identity or its certificate could not be used.
     #[error("the identity key cannot be used for TLS: {0}; make a new one of type Ed25519")]
     Identity(String),
+}
+
+/// No further peer can be protected, so that slots are left for the others. Nothing has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{max} peers are protected, which is all that the number of slots allows; unprotect one, or raise connections_max")]
+pub struct TooManyProtected {
+    /// How many may be.
+    pub max: u32,
 }
 
 /// Why a connection could not be made. Nothing is left of the attempt.

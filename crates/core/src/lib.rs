@@ -13,6 +13,7 @@ pub mod budget;
 pub mod conn;
 mod env;
 mod error;
+pub mod evict;
 pub mod limits;
 mod message;
 mod node;
@@ -25,7 +26,7 @@ mod wake;
 
 pub use conn::quic::{Meta, SocketId, Transmit};
 pub use env::{Env, WallClock};
-pub use error::{Breach, Closed, ConfigError, DialError, Fault, RequestError, StreamError};
+pub use error::{Breach, Closed, ConfigError, DialError, Fault, RequestError, StreamError, TooManyProtected};
 pub use libp2p_identity::{Keypair, PeerId, PublicKey};
 pub use limits::Limits;
 pub use message::Message;

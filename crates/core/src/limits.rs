@@ -47,6 +47,15 @@ pub const HANDSHAKE_MESSAGE_WORK: u64 = 120_000;
 /// Work of driving one stream once.
 pub const STREAM_WORK: u64 = 500;
 
+/// Eighths of `connections_max` that connections which others began can always have, those that the application protects not counted.
+const INBOUND_FLOOR_EIGHTHS: u32 = 3;
+/// Eighths that those which we dial can always have: whoever fills the rest cannot cut us off from the peers that we choose.
+const OUTBOUND_FLOOR_EIGHTHS: u32 = 1;
+/// Eighths that the application may protect.
+const PROTECTED_EIGHTHS: u32 = 2;
+
+const _: () =
+    assert!(INBOUND_FLOOR_EIGHTHS + OUTBOUND_FLOOR_EIGHTHS + PROTECTED_EIGHTHS <= 8, "the floors fit any number of slots");
 const _: () = assert!(HEADER_BYTES_MAX >= 1024 && OUTBOX_BYTES_MAX >= HEADER_BYTES_MAX);
 const _: () = assert!(DATAGRAM_BYTES_MAX >= 1472, "a full Ethernet datagram has to fit");
 
@@ -57,11 +66,12 @@ pub struct Limits {
     pub memory_bytes: u64,
     /// All that it may hold for one connection, in bytes.
     pub connection_bytes_max: u64,
-    /// How many connections at once, handshakes included. What comes beyond is refused before it costs anything.
+    /// Slots: how many connections at once, established or being dialled. Beyond, `docs/admission.md` says who has to go. Handshakes of
+    /// strangers have places of their own (`handshakes_max`), so that a full node can still be reached.
     pub connections_max: u32,
     /// How many of these may be to one identity: two, when both sides dial at once, and one to replace a dead one.
     pub connections_per_peer_max: u32,
-    /// How many handshakes of strangers may be in flight.
+    /// How many handshakes of strangers may be in flight, beside all slots. Connections that are saying goodbye have these places too.
     pub handshakes_max: u32,
     /// From so many on, a stranger has to prove its address first (Retry, RFC 9000 section 8.1.2).
     pub retry_from: u32,
@@ -200,6 +210,31 @@ impl Limits {
         bytes.saturating_add(bytes.max(self.connection_floor()))
     }
 
+    /// How many slots connections that others began can always have, those that the application protects not counted.
+    pub fn inbound_min(&self) -> u32 {
+        self.eighths(INBOUND_FLOOR_EIGHTHS)
+    }
+
+    /// How many slots dialled connections can always have.
+    pub fn outbound_min(&self) -> u32 {
+        self.eighths(OUTBOUND_FLOOR_EIGHTHS)
+    }
+
+    /// How many peers the application may [protect](crate::Node::protect).
+    pub fn protected_max(&self) -> u32 {
+        self.eighths(PROTECTED_EIGHTHS)
+    }
+
+    fn eighths(&self, count: u32) -> u32 {
+        // In 64 bits, since the product may be larger than the number itself.
+        u32::try_from(u64::from(self.connections_max).saturating_mul(count.into()) / 8).unwrap_or(self.connections_max)
+    }
+
+    /// All connections in any state: slots, and the places of handshakes.
+    pub fn places(&self) -> u32 {
+        self.connections_max.saturating_add(self.handshakes_max)
+    }
+
     /// Memory for packets of strangers that nobody has been admitted for.
     pub fn strangers_floor(&self) -> u64 {
         // Two full first flights each: a hybrid key share spans several Initials.
@@ -209,16 +244,17 @@ impl Limits {
     /// Proves that the floors fit the memory and that the numbers make sense together.
     pub fn check(&self) -> Result<(), ConfigError> {
         let floor = self.connection_floor();
-        let needed = floor.saturating_mul(u64::from(self.connections_max)).saturating_add(self.strangers_floor());
+        let needed = floor.saturating_mul(self.places().into()).saturating_add(self.strangers_floor());
         if needed > self.memory_bytes {
             let room = self.memory_bytes.saturating_sub(self.strangers_floor());
             return Err(ConfigError::FloorsDoNotFit {
                 memory_bytes: self.memory_bytes,
                 connections_max: self.connections_max,
+                handshakes_max: self.handshakes_max,
                 connection_floor: floor,
                 strangers_floor: self.strangers_floor(),
                 fitting_memory: needed,
-                fitting_connections: room.checked_div(floor).unwrap_or(0),
+                fitting_connections: room.checked_div(floor).unwrap_or(0).saturating_sub(self.handshakes_max.into()),
             });
         }
         if floor > self.connection_bytes_max {
@@ -296,6 +332,15 @@ mod tests {
         assert_eq!(limits.check(), Ok(()));
         limits.memory_bytes -= 1;
         assert!(limits.check().is_err());
+    }
+
+    #[test]
+    fn the_floors_of_all_classes_fit_any_number_of_slots() {
+        for connections_max in [0, 1, 2, 7, 8, 9, 64, 511, 512, 1_000, u32::MAX] {
+            let limits = Limits { connections_max, ..Limits::default() };
+            let sum = u64::from(limits.inbound_min()) + u64::from(limits.outbound_min()) + u64::from(limits.protected_max());
+            assert!(sum <= u64::from(connections_max), "{connections_max}: {sum}");
+        }
     }
 
     #[test]

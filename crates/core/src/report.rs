@@ -50,8 +50,16 @@ counters! {
         strangers_dropped,
         /// Strangers asked to prove their address.
         retries,
-        /// Strangers refused because all slots or all memory are taken.
+        /// Strangers refused at their first packet: all places or all memory are taken, or nobody can be displaced now.
         refused,
+        /// Strangers refused after their handshake: every slot is taken, and nobody in them has to go for them.
+        refused_full,
+        /// Peers displaced by newcomers that nothing was ever exchanged with.
+        displaced_never_used,
+        /// Peers displaced by newcomers that had been of use, or were served, longer ago.
+        displaced_idle,
+        /// Peers displaced by newcomers though they were being served: those beyond what is sure of a place.
+        displaced_served,
         /// Answers without a connection (Retry, refusals, resets) dropped because too many waited.
         answers_dropped,
         /// Connections dialled.

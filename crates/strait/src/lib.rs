@@ -57,7 +57,7 @@ pub use runtime::{Runtime, Task};
 pub use strait_core::proto::request::CODE_SLOW;
 pub use strait_core::{
     Audit, Breach, Closed, ConfigError, Counters, DialError, Fault, Framing, Identity, Idle, Keypair, Limits, Message, Multiaddr,
-    PeerId, Priority, PublicKey, Request, RequestError, StreamError, StreamProtocol,
+    PeerId, Priority, PublicKey, Request, RequestError, StreamError, StreamProtocol, TooManyProtected,
 };
 pub use stream::{RecvHalf, SendHalf, Stream};
 

@@ -147,6 +147,19 @@ impl Node {
         self.shared().ask(|state, now| state.core.disconnect(now, &peer));
     }
 
+    /// Keeps the connection to a peer, now and whenever there is one: when all slots are taken, no newcomer displaces it.
+    ///
+    /// # Errors
+    /// [`TooManyProtected`](strait_core::TooManyProtected): at most a quarter of the slots can be protected. Nothing has changed.
+    pub fn protect(&self, peer: PeerId) -> Result<(), strait_core::TooManyProtected> {
+        self.shared().lock().core.protect(peer)
+    }
+
+    /// Ends [`protect`](Self::protect).
+    pub fn unprotect(&self, peer: PeerId) {
+        self.shared().lock().core.unprotect(&peer);
+    }
+
     /// Sends a request and waits for its reply. While `per_peer_max` of the definition are under way to this peer the call waits
     /// its turn. Connects first if needed and possible. Dropping the future gives the request up.
     ///

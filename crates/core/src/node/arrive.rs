@@ -185,7 +185,8 @@ impl Node {
             }
             return;
         }
-        let Some((account, credit, inbox)) = self.admit(now) else {
+        let admitted = self.may_greet(now).then(|| self.admit(now)).flatten();
+        let Some((account, credit, inbox)) = admitted else {
             self.counters.totals.refused = self.counters.totals.refused.saturating_add(1);
             let transmit = self.quic.refuse(stranger, socket, &mut buffer);
             return self.answer(transmit, buffer);
@@ -205,10 +206,10 @@ impl Node {
         }
     }
 
-    /// Sets memory aside for one more connection, if there is a place and memory.
+    /// Sets memory aside for one more connection, if there is some.
     fn admit(&mut self, now: Instant) -> Option<(std::sync::Arc<crate::budget::Account>, Credit, Inbox)> {
         let limits = &self.config.limits;
-        if self.closing || self.live >= usize::try_from(limits.connections_max).unwrap_or(usize::MAX) {
+        if self.closing || self.live >= usize::try_from(limits.places()).unwrap_or(usize::MAX) {
             return None;
         }
         let account = self.ledger.open(limits.connection_floor(), limits.connection_bytes_max)?;
@@ -259,12 +260,16 @@ impl Node {
         if peer == self.peer_id {
             return Err(DialError::Itself);
         }
+        if !self.may_dial() {
+            return Err(DialError::Full("all slots are taken"));
+        }
         let Some(admitted) = self.admit(now) else {
-            return Err(DialError::Full("all connections or all memory are taken"));
+            return Err(DialError::Full("all memory is taken"));
         };
         let (slot, quic) = self.quic.dial(now, remote, peer, &self.config.limits, &mut self.random)?;
         self.counters.totals.dials = self.counters.totals.dials.saturating_add(1);
         let id = self.insert(slot, socket, quic, Phase::Dialling(peer), admitted, now);
+        self.slots.take(true);
         self.activate(slot);
         Ok(id)
     }
@@ -305,12 +310,14 @@ impl Node {
             return;
         };
         let phase = std::mem::replace(&mut conn.phase, Phase::Closed);
-        let id = conn.id;
+        let (id, dialled) = (conn.id, conn.dialled);
         if phase == Phase::Closed {
             return;
         }
         let closed = conn.reason.take().unwrap_or(closed);
-        if phase == Phase::Greeting {
+        if phase != Phase::Greeting {
+            self.slots.free(dialled);
+        } else if let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_deref_mut) {
             // Its place is with the others now: what is left to do is saying goodbye.
             conn.in_strangers_ring = false;
             self.strangers.ring.retain(|queued| *queued != slot);

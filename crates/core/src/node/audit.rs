@@ -24,7 +24,8 @@ impl Node {
         audit.held = audit.held.saturating_add(self.strangers.bytes());
         cap(&mut audit, "strangers' datagrams", self.strangers.bytes(), limits.strangers_floor());
         cap(&mut audit, "answers", self.answers.len() as u64, ANSWERS_MAX as u64);
-        cap(&mut audit, "connections", self.live as u64, limits.connections_max.into());
+        cap(&mut audit, "connections", self.live as u64, limits.places().into());
+        cap(&mut audit, "slots", self.slots.taken().into(), limits.connections_max.into());
         cap(&mut audit, "handshakes", self.handshakes.into(), limits.handshakes_max.into());
         let mut streams = 0usize;
         for conn in self.conns.iter().flatten() {

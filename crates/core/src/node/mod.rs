@@ -1,7 +1,8 @@
 //! [`Node`]: routes inputs to its parts, serves them in turns, and drains what they have to say. Nothing else is in this file; the
 //! parts beside it are
 //!
-//! * `arrive`: datagrams in, strangers, admission
+//! * `arrive`: datagrams in, strangers
+//! * `admission`: who has a slot, and who gives one up
 //! * `serve`: one connection's turn
 //! * `streams`: one stream's drive and what comes of it
 //! * `depart`: datagrams out
@@ -12,6 +13,7 @@
 //! * `identity`: identify
 //! * `audit`: what is held, against what may be
 
+mod admission;
 mod arrive;
 mod audit;
 mod commands;
@@ -47,6 +49,7 @@ use crate::report::Counters;
 use crate::stream::Output;
 use crate::turn::Turns;
 use crate::wake::{Key, WakeList, Why};
+use admission::Slots;
 use arrive::Strangers;
 use state::ConnState;
 
@@ -170,6 +173,7 @@ pub struct Node {
     conns: Vec<Option<Box<ConnState>>>,
     live: usize,
     handshakes: u32,
+    slots: Slots,
     generation: u32,
     peers: BTreeMap<PeerId, Vec<usize>>,
     strangers: Strangers,
@@ -212,13 +216,13 @@ impl Node {
         };
         Ok(Node {
             peer_id: config.keypair.public().to_peer_id(),
-            random,
             quic,
             ledger,
             strangers_account,
             conns: Vec::new(),
             live: 0,
             handshakes: 0,
+            slots: Slots::new(&mut random),
             generation: 0,
             peers: BTreeMap::new(),
             strangers: Strangers::new(&config.limits, now),
@@ -234,6 +238,7 @@ impl Node {
             external: Vec::new(),
             closing: false,
             outputs: Vec::new(),
+            random,
             config,
         })
     }

@@ -44,6 +44,7 @@ impl Node {
         let moved_out = stream.io.bytes_out.saturating_sub(before.1);
         conn.bytes_in = conn.bytes_in.saturating_add(moved_in);
         conn.bytes_out = conn.bytes_out.saturating_add(moved_out);
+        conn.usage.note(now, stream.role, moved_in, moved_out);
         let totals = &mut self.counters.totals;
         totals.stream_bytes_in = totals.stream_bytes_in.saturating_add(moved_in);
         totals.stream_bytes_out = totals.stream_bytes_out.saturating_add(moved_out);

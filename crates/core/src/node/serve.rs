@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::admission::CODE_NO_ROOM;
 use super::state::{Phase, Role};
 use super::{Event, Node};
 use crate::conn::event::ConnEvent;
@@ -235,9 +236,13 @@ impl Node {
                 Closed::Here("too many connections to one identity"),
                 DialError::Full("connections to this peer"),
             );
-            return self.close_transport(now, slot, 0, "too many connections");
+            return self.close_transport(now, slot, CODE_NO_ROOM, "too many connections of one identity");
         }
         if was == Phase::Greeting {
+            if !self.find_slot(now, slot) {
+                return;
+            }
+            self.slots.take(false);
             self.handshakes = self.handshakes.saturating_sub(1);
         }
         if let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_deref_mut) {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use libp2p_identity::PeerId;
 use slab::Slab;
 
+use super::admission::Use;
 use super::credit::Credit;
 use super::identity::Identity;
 use crate::budget::{Account, Grant};
@@ -255,7 +256,10 @@ pub(super) struct ConnState {
     /// How often the peer had said that it is blocked when that was last acted on.
     pub(super) jam_blocked: u64,
     pub(super) identity: Option<Arc<Identity>>,
+    /// When it began; from the end of the handshake on, when that was.
     pub(super) since: Instant,
+    /// What it was good for.
+    pub(super) usage: Use,
     /// Why this side closed it.
     pub(super) reason: Option<Closed>,
 }
@@ -306,6 +310,7 @@ impl ConnState {
             jam_blocked: 0,
             identity: None,
             since: start.now,
+            usage: Use::default(),
             reason: None,
         }
     }

@@ -93,6 +93,7 @@ impl Node {
         let bytes_out = stream.io.bytes_out.saturating_sub(before.1);
         conn.bytes_in = conn.bytes_in.saturating_add(bytes_in);
         conn.bytes_out = conn.bytes_out.saturating_add(bytes_out);
+        conn.usage.note(now, stream.role, bytes_in, bytes_out);
         let totals = &mut self.counters.totals;
         totals.drives = totals.drives.saturating_add(1);
         totals.stream_bytes_in = totals.stream_bytes_in.saturating_add(bytes_in);
