@@ -155,6 +155,7 @@ fn streams_beyond_the_credit_wait_and_are_accepted_in_turn() {
         assert!(session.accepted <= 8);
         drain(&mut session);
     }
+    while session.poll().is_some() {}
     assert!(served.is_sorted() && session.refused() == 0 && session.streams.is_empty());
 }
 
@@ -284,6 +285,7 @@ fn late_frames_are_dropped() {
     session.port(own.into()).reset(0);
     session.port(own.into()).stop(0);
     drain(&mut session);
+    while session.poll().is_some() {}
     let held = session.held();
     assert_eq!(session.streams.len(), 0);
     for id in [1, own] {

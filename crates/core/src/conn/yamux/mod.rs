@@ -33,7 +33,7 @@
 //!   reading goes on without it, and with the first byte consumed below `W` it is read.
 //! * Credit is only given for what was consumed, and as a number in a stream's record, so it needs no room while the pipe is full.
 //! * If every reader goes on reading, then each side whose input is stopped consumes, reads on, makes room in the pipe, and the other side's writing
-//!   goes on. By induction over the bytes in both pipes all are delivered.
+//!   goes on. By induction over the bytes in both pipes all are delivered (`model_tests.rs` runs this with pipes of a few bytes).
 //! * A reader that waits for its own writing (an echo) can wait in a circle with its peer, as on any transport with bounded memory; within one stream that is the application's.
 //!   That it holds up other streams too takes unread bytes up to `W`: [`Session::data_blocked`] counts it, the node widens `W`, and as the last resort
 //!   refuses a stream ([`Session::refuse_newest`] for those that nobody has accepted).
@@ -52,6 +52,10 @@ mod stream;
 
 #[cfg(test)]
 mod adversary_tests;
+#[cfg(test)]
+mod model_tests;
+#[cfg(test)]
+mod other_tests;
 #[cfg(test)]
 mod stream_tests;
 #[cfg(test)]

@@ -14,7 +14,7 @@
 
 use bytes::Bytes;
 
-use super::stream::{Receive, Send};
+use super::stream::{READABLE, Receive, Send};
 use super::{LINGER_MAX, SEND_ENTRY_BYTES, Session, WRITE_BYTES_MIN};
 use crate::proto::Priority;
 use crate::stream::{Read, StreamPort};
@@ -128,6 +128,7 @@ impl StreamPort for Port<'_> {
         if stream.receive == Receive::Open {
             self.session.grown = self.session.grown.saturating_sub(stream.grown());
             stream.receive = Receive::Reset(code.into());
+            self.session.event(self.id, READABLE);
         }
         self.session.reset_now(self.id, code);
     }
