@@ -201,7 +201,7 @@ fn quick_dir() -> tempfile::TempDir {
 
 async fn get(provider: &Arc<Provider>, dir: &Path, replace: bool, tap: Option<Arc<dyn Tap>>) -> Outcome {
     let near = Near { provider: provider.clone(), meddle: |_, reply| Ok(reply) };
-    let target = Target { replace, tap, record_bytes: 300_000, ..Target::new(dir) };
+    let target = Target { replace, tap, safe_bytes: 300_000, ..Target::new(dir) };
     strait_cli::fetch::get(Arc::new(near), provider.root(), target, &Progress::new(true)).await.unwrap()
 }
 
@@ -252,10 +252,10 @@ async fn stop_everywhere(new: Vec<(&str, Vec<u8>)>, replace: bool) {
                     assert!(found.is_some_and(|(found, _)| found == bytes), "{here}: {name} is not safe");
                 });
             }
-            let recorded = recorded(to.path());
+            let recorded = recorded(to.path(), true);
             let outcome = get(&provider, to.path(), replace, None).await;
             assert_same(from.path(), to.path());
-            // TR-67: what is recorded was safe, so that none of it is fetched again; but for a chunk at the end of each file that has
+            // TR-67: what is recorded as safe was so, so that none of it is fetched again; but for a chunk at the end of each file that has
             // replaced another already, since the next run cannot tell which of its bytes are in the target and which are not.
             let renamed =
                 if replace { did[..stop].iter().filter(|did| matches!(did, Did::Rename(..))).count() as u64 } else { 0 };

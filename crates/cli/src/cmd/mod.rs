@@ -67,14 +67,16 @@ fn print_json(value: &Value) -> Result<(), Failure> {
 }
 
 async fn until_signal(nodes: &Nodes, command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let mut command = Box::pin(command);
     let code = tokio::select! {
-        result = command => return result,
+        result = &mut command => return result,
         code = signal() => code,
     };
     tokio::spawn(async move {
         let code = signal().await; // the second one: whatever still hangs is left as it is
         std::process::exit(i32::from(code as u8));
     });
+    drop(command); // what a get fetched is made safe on the disk here, which can take a while
     nodes.close(CLOSE_WITHIN).await;
     let what = if code == Code::Terminated { "stopped by SIGTERM" } else { "stopped by Ctrl-C" };
     Err(Failure::new(

@@ -1,16 +1,20 @@
-//! Which chunks of a transfer are written and safe on the disk, kept in a file beside them, so that the next run can go on.
+//! Which chunks of a transfer are written, and which of them are safe on the disk: kept in a file beside them, so that the next run can
+//! go on.
 //!
 //! ```text
 //! head    "strait-j" | version u8 = 1 | root 32 | check 16
-//! record  number of ranges u32 | ( first chunk u64 | chunk after the last u64 )* | check 16
+//! record  kind u8 (1 written, 2 safe) | number of ranges u32 | ( first chunk u64 | chunk after the last u64 )* | check 16
 //! ```
 //!
 //! All numbers are big-endian. Records are appended and never changed; each check is the start of the BLAKE3 hash of the check before it
-//! and of its own part, so that a record that was torn, or that belongs to another run, ends the reading (TR-68). A record is written when
-//! the chunks that it names are safe on the disk, not before (TR-67).
+//! and of its own part, so that a record that was torn, or that belongs to another run, ends the reading (TR-68).
+//!
+//! A chunk is recorded as written at once: that is what a run leaves that was killed, and costs no wait. It is recorded as safe when it is
+//! safe on the disk, not before (TR-67), batch by batch: that is what is left when the power fails. Both are hints to the next run, which
+//! verifies each chunk again; a chunk that was recorded as written and went down with the power is found out there.
 
 use std::io::{self, Read};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::folder::{Folder, Open};
@@ -22,9 +26,11 @@ pub(super) const NAME: &str = "journal";
 const MAGIC: &[u8] = b"strait-j\x01";
 const CHECK: usize = 16;
 const HEAD: usize = MAGIC.len() + 32 + CHECK;
+const WRITTEN: u8 = 1;
+const SAFE: u8 = 2;
 /// Ranges in a record at most. A batch has far fewer, since chunks come nearly in order; if not, it becomes several records.
 const RANGES_MAX: usize = 4096;
-/// A record is due this long after the first chunk that waits for one.
+/// A batch is made safe this long after the first chunk of it was written.
 const BATCH_AGE: Duration = Duration::from_secs(1);
 /// See [`Journal::rest`].
 const REST: u32 = 3;
@@ -35,7 +41,7 @@ type Check = [u8; CHECK];
 #[derive(Debug)]
 pub(super) struct Journal {
     root: Hash,
-    /// A record is due when so many bytes wait for one.
+    /// A batch is made safe when it has so many bytes.
     batch_bytes: u64,
     /// What an earlier run left. A hint: it is verified again before it is relied on (TR-68).
     before: Ranges,
@@ -45,11 +51,11 @@ pub(super) struct Journal {
 #[derive(Debug, Default)]
 struct State {
     /// None until the places are prepared, and again after a write to it failed.
-    file: Option<Open>,
+    file: Option<Arc<Open>>,
     check: Check,
     /// Where the next record goes.
     end: u64,
-    /// Written by this run, and waiting for a record.
+    /// Written by this run, and not made safe yet.
     waiting: Ranges,
     waiting_bytes: u64,
     since: Option<Instant>,
@@ -96,7 +102,7 @@ impl Journal {
             state.any = true;
         }
         drop(reader);
-        state.file = Some(file);
+        state.file = Some(Arc::new(file));
         journal.state = Mutex::new(state);
         Ok(journal)
     }
@@ -121,17 +127,17 @@ impl Journal {
             file.sync()?;
             state.end = HEAD as u64;
             state.check.copy_from_slice(&head[HEAD - CHECK..]);
-            state.file = Some(file);
+            state.file = Some(Arc::new(file));
         }
         Ok(())
     }
 
-    /// Whether an earlier run had this chunk safe on the disk.
+    /// Whether an earlier run recorded this chunk.
     pub(super) fn had(&self, chunk: u64) -> bool {
         self.before.contains(chunk)
     }
 
-    /// What an earlier run had: each range from its first chunk to the one after its last.
+    /// What an earlier run recorded: each range from its first chunk to the one after its last.
     pub(super) fn had_ranges(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.before.iter()
     }
@@ -141,14 +147,16 @@ impl Journal {
         self.state().any
     }
 
-    /// A chunk was written. Says whether a record is due.
-    pub(super) fn written(&self, chunk: u64, bytes: u64) -> bool {
+    /// A chunk was written, which is recorded. Says whether it is time to make what was written safe.
+    pub(super) fn written(&self, chunk: u64, bytes: u64) -> io::Result<bool> {
         let mut state = self.state();
-        state.waiting.insert(chunk, chunk.saturating_add(1));
+        let after = chunk.saturating_add(1);
+        state.append(WRITTEN, &[(chunk, after)])?;
+        state.waiting.insert(chunk, after);
         state.waiting_bytes = state.waiting_bytes.saturating_add(bytes);
         let since = *state.since.get_or_insert_with(Instant::now);
         let full = state.waiting_bytes >= self.batch_bytes || since.elapsed() >= BATCH_AGE;
-        full && state.rest_until.is_none_or(|until| Instant::now() >= until)
+        Ok(full && state.rest_until.is_none_or(|until| Instant::now() >= until))
     }
 
     /// Making a batch safe took so long: the next one waits [`REST`] times that, so that a disk which is slow at it, or busy with what other
@@ -157,32 +165,41 @@ impl Journal {
         self.state().rest_until = Some(Instant::now() + took * REST);
     }
 
-    /// Takes what waits for a record. The caller makes it safe on the disk, then calls [`Journal::record`]; if it cannot, these
-    /// chunks get no record and the next run fetches them again.
+    /// Takes what waits to be made safe. The caller does that, then calls [`Journal::safe`]; if it cannot, these chunks are not recorded as
+    /// safe.
     pub(super) fn take(&self) -> Ranges {
         let mut state = self.state();
         (state.waiting_bytes, state.since) = (0, None);
         std::mem::take(&mut state.waiting)
     }
 
-    /// Appends a record for chunks that are safe on the disk, and makes that safe too. After an error nothing more is recorded: the place
-    /// of the next record would not be known.
-    pub(super) fn record(&self, chunks: &Ranges) -> io::Result<()> {
-        let mut state = self.state();
+    /// Records chunks as safe, and makes that safe too.
+    pub(super) fn safe(&self, chunks: &Ranges) -> io::Result<()> {
         let all: Vec<_> = chunks.iter().collect();
+        let mut state = self.state();
         for ranges in all.chunks(RANGES_MAX) {
-            let Some(file) = state.file.take() else { return Ok(()) };
-            let mut body = (ranges.len() as u32).to_be_bytes().to_vec();
-            ranges.iter().for_each(|(start, end)| body.extend([start.to_be_bytes(), end.to_be_bytes()].as_flattened()));
-            let check = check(&state.check, &body);
-            body.extend_from_slice(&check);
-            file.write(state.end, &body)?;
-            file.sync()?;
-            state.end += body.len() as u64;
-            state.check = check;
-            state.any = true;
-            state.file = Some(file);
+            state.append(SAFE, ranges)?;
         }
+        let file = state.file.clone();
+        drop(state); // nobody has to wait for the disk to record what was written
+        file.map_or(Ok(()), |file| file.sync())
+    }
+}
+
+impl State {
+    /// Appends a record. After an error nothing more is recorded: the place of the next record would not be known.
+    fn append(&mut self, kind: u8, ranges: &[(u64, u64)]) -> io::Result<()> {
+        let Some(file) = self.file.take() else { return Ok(()) };
+        let mut body = vec![kind];
+        body.extend_from_slice(&(ranges.len() as u32).to_be_bytes());
+        ranges.iter().for_each(|(start, end)| body.extend([start.to_be_bytes(), end.to_be_bytes()].as_flattened()));
+        let check = check(&self.check, &body);
+        body.extend_from_slice(&check);
+        file.write(self.end, &body)?;
+        self.end += body.len() as u64;
+        self.check = check;
+        self.any = true;
+        self.file = Some(file);
         Ok(())
     }
 }
@@ -199,22 +216,21 @@ fn read_all(reader: &mut impl Read, buf: &mut [u8]) -> io::Result<bool> {
 /// The next record, without its check, if it is whole and right.
 #[allow(clippy::type_complexity)] // bytes, and what they say
 fn record(reader: &mut impl Read, before: &Check) -> io::Result<Option<(Vec<u8>, Vec<(u64, u64)>)>> {
-    let mut count = [0; 4];
-    if !read_all(reader, &mut count)? {
-        return Ok(None);
-    }
-    let ranges = u32::from_be_bytes(count) as usize;
-    if ranges > RANGES_MAX {
-        return Ok(None);
-    }
-    let mut body = count.to_vec();
-    body.resize(4 + 16 * ranges, 0);
-    let mut found = [0; CHECK];
-    if !read_all(reader, &mut body[4..])? || !read_all(reader, &mut found)? || found != check(before, &body) {
+    let mut body = vec![0; 5];
+    if !read_all(reader, &mut body)? {
         return Ok(None);
     }
     let number = |bytes: &[u8]| bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
-    let ranges = body[4..].chunks_exact(16).map(|pair| (number(&pair[..8]), number(&pair[8..]))).collect();
+    let ranges = number(&body[1..]) as usize;
+    if !(WRITTEN..=SAFE).contains(&body[0]) || ranges > RANGES_MAX {
+        return Ok(None);
+    }
+    body.resize(5 + 16 * ranges, 0);
+    let mut found = [0; CHECK];
+    if !read_all(reader, &mut body[5..])? || !read_all(reader, &mut found)? || found != check(before, &body) {
+        return Ok(None);
+    }
+    let ranges = body[5..].chunks_exact(16).map(|pair| (number(&pair[..8]), number(&pair[8..]))).collect();
     Ok(Some((body, ranges)))
 }
 
@@ -239,10 +255,15 @@ mod tests {
         let journal = Journal::read(&temp, &root, 10).unwrap();
         assert!(!journal.is_resumed() && !journal.any());
         journal.begin(&temp).unwrap();
-        let batches = [ranges(&[(3, 5), (9, 10)]), ranges(&[(5, 7)]), ranges(&[(0, 1)])];
+        let batches = [ranges(&[(3, 5), (9, 10)]), ranges(&[(5, 6)]), ranges(&[(6, 7)]), ranges(&[(0, 1)])];
         let mut whole = vec![(HEAD, Ranges::default())];
-        for batch in &batches {
-            journal.record(batch).unwrap();
+        for (number, batch) in batches.iter().enumerate() {
+            let first = batch.iter().next().unwrap().0;
+            if number == 1 {
+                journal.written(first, 1).map(|_| ()).unwrap()
+            } else {
+                journal.safe(batch).unwrap()
+            }
             let mut sum = whole.last().unwrap().1.clone();
             batch.iter().for_each(|(start, end)| sum.insert(start, end));
             whole.push((fs::metadata(&path).unwrap().len() as usize, sum));
@@ -268,15 +289,15 @@ mod tests {
         fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
         let journal = Journal::read(&temp, &root, 10).unwrap();
         journal.begin(&temp).unwrap();
-        journal.record(&ranges(&[(20, 21)])).unwrap();
+        journal.safe(&ranges(&[(20, 21)])).unwrap();
         assert_eq!(Journal::read(&temp, &root, 10).unwrap().before, ranges(&[(3, 7), (9, 10), (20, 21)]));
     }
 
     #[test]
-    fn a_record_is_due_after_so_many_bytes() {
+    fn a_batch_is_made_safe_after_so_many_bytes() {
         let journal = Journal { root: blake3::hash(b""), batch_bytes: 10, before: Ranges::default(), state: Mutex::default() };
-        assert!(!journal.written(0, 1));
-        assert!(journal.written(1, 9));
+        assert!(!journal.written(0, 1).unwrap());
+        assert!(journal.written(1, 9).unwrap());
         assert_eq!(journal.take(), ranges(&[(0, 2)]));
         assert!(journal.take().is_empty());
     }

@@ -25,8 +25,8 @@ use std::time::Duration;
 use crate::exit::{Code, Failure};
 use crate::manifest::shown;
 
-/// See [`Target::record_bytes`]. A disk of 100 MB/s takes a sixth of a second for it; more at once would gain little.
-const RECORD_BYTES: u64 = 16 << 20;
+/// See [`Target::safe_bytes`]. A disk of 100 MB/s takes a sixth of a second for it; more at once would gain little.
+const SAFE_BYTES: u64 = 16 << 20;
 
 /// Where a transfer goes, and how.
 #[derive(Clone)]
@@ -37,9 +37,9 @@ pub struct Target {
     pub replace: bool,
     /// How long a full disk is waited for (TR-69); without end if `None`.
     pub wait_for_space: Option<Duration>,
-    /// What was fetched is made safe on the disk and recorded (TR-67) when so many bytes wait for it, or after a second, unless
-    /// the disk is so slow at it that it needs rest in between. What is not recorded is fetched again after a run that was killed.
-    pub record_bytes: u64,
+    /// What was fetched is made safe on the disk (TR-67) when so many bytes wait for it, or after a second, unless the disk is so slow at it
+    /// that it needs rest in between. What was not made safe may have to be fetched again after the power failed.
+    pub safe_bytes: u64,
     /// Is told when the transfer has to wait for the disk, and when it goes on. It may be called from any thread.
     pub tell: Tell,
     /// Watches the disk, and may break it: for tests.
@@ -49,8 +49,8 @@ pub struct Target {
 impl Target {
     /// This folder; nothing in it is replaced, and a full disk is waited for in silence.
     pub fn new(dir: impl Into<PathBuf>) -> Target {
-        let record_bytes = RECORD_BYTES;
-        Target { dir: dir.into(), replace: false, wait_for_space: None, record_bytes, tell: Arc::new(|_| ()), tap: None }
+        let safe_bytes = SAFE_BYTES;
+        Target { dir: dir.into(), replace: false, wait_for_space: None, safe_bytes, tell: Arc::new(|_| ()), tap: None }
     }
 }
 

@@ -93,7 +93,7 @@ impl Temp {
                 "wait for it, or choose another folder with -o",
             ));
         }
-        let journal = Journal::read(&temp, root, target.record_bytes).map_err(fail)?;
+        let journal = Journal::read(&temp, root, target.safe_bytes).map_err(fail)?;
         if !journal.is_resumed() {
             match fs::remove_dir_all(temp.path().join(TREE)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fail(error)),

@@ -48,6 +48,10 @@ struct Ways {
     in_tree: Trail,
 }
 
+fn recording(error: &io::Error) -> Failure {
+    Failure::disk("record what was fetched", error)
+}
+
 enum Stop {
     Failure(Failure),
     Different,
@@ -195,7 +199,8 @@ impl Site {
     }
 
     /// Writes a chunk that was verified to the files it belongs to. It blocks. What is in the target already, and stays, is compared
-    /// instead, and left as it is (TR-63). Now and then it makes what was written safe on the disk and records it (TR-67).
+    /// instead, and left as it is (TR-63). It is recorded as written, and now and then what was written is made safe on the disk and recorded as
+    /// that (TR-67).
     pub fn write(&self, index: u64, chunk: &[u8]) -> Result<(), Failure> {
         let (start, len) = self.range(index);
         let mut ways = self.ways();
@@ -207,7 +212,8 @@ impl Site {
             Stop::Failure(failure) => failure,
             Stop::Different => Failure::bug("a verified chunk is shorter than its place"),
         })?;
-        if self.places.journal.written(index, u64::from(len)) { self.mark_if_free() } else { Ok(()) }
+        let due = self.places.journal.written(index, u64::from(len)).map_err(|error| recording(&error))?;
+        if due { self.mark_if_free() } else { Ok(()) }
     }
 
     fn write_part(&self, ways: &mut Ways, path: &[String], entry: &Entry, part: Part, bytes: &[u8]) -> Result<(), Failure> {
@@ -238,7 +244,7 @@ impl Site {
         Ok(())
     }
 
-    /// Makes what was written safe on the disk, then records it (TR-67). It blocks.
+    /// Makes what was written safe on the disk, then records that (TR-67). It blocks.
     pub(super) fn mark(&self) -> Result<(), Failure> {
         self.mark_held(&mut self.marking.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
     }
@@ -261,6 +267,6 @@ impl Site {
         sync_chunks(self, &batch, *prepared_safe)?;
         self.places.journal.rest(began.elapsed());
         *prepared_safe = true;
-        self.places.journal.record(&batch).map_err(|error| Failure::disk("record what was fetched", &error))
+        self.places.journal.safe(&batch).map_err(|error| recording(&error))
     }
 }

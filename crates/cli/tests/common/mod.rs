@@ -4,7 +4,7 @@
 pub mod command;
 pub mod gated;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -102,21 +102,22 @@ pub fn contents(dir: &Path) -> BTreeMap<PathBuf, Option<(Vec<u8>, bool)>> {
     all
 }
 
-/// Chunks that the journal in this target names, read by its description.
-pub fn recorded(dir: &Path) -> u64 {
+/// How many chunks the journal in this target names, read by its description: those that are safe only, or those that were written too.
+pub fn recorded(dir: &Path, safe_only: bool) -> u64 {
     let journal = temp_folder(dir).and_then(|temp| fs::read(dir.join(temp).join("journal")).ok()).unwrap_or_default();
-    let (mut rest, mut chunks) = (journal.get(57..).unwrap_or_default(), 0);
+    let (mut rest, mut chunks) = (journal.get(57..).unwrap_or_default(), BTreeSet::new());
     let number = |bytes: &[u8]| bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
-    while let Some((count, more)) = rest.split_at_checked(4) {
-        let Some((pairs, more)) = more.split_at_checked(number(count) as usize * 16) else { break };
-        let Some((check, more)) = more.split_at_checked(16) else { break };
-        if pairs.is_empty() || check == [0; 16] {
-            break; // zeros where a record was to be
+    while let Some((head, more)) = rest.split_at_checked(5) {
+        let Some((pairs, more)) = more.split_at_checked(number(&head[1..]) as usize * 16) else { break };
+        let Some((_check, more)) = more.split_at_checked(16) else { break };
+        match head[0] {
+            1 if safe_only => {}
+            1 | 2 => pairs.chunks(16).for_each(|pair| chunks.extend(number(&pair[..8])..number(&pair[8..]))),
+            _ => break, // zeros where a record was to be
         }
-        chunks += pairs.chunks(16).map(|pair| number(&pair[8..]) - number(&pair[..8])).sum::<u64>();
         rest = more;
     }
-    chunks
+    chunks.len() as u64
 }
 
 /// What is in a target but for what the next run goes on from.
