@@ -164,8 +164,11 @@ impl Model {
                 names.insert(name, node);
             }
             Did::SyncFile(path) | Did::SyncFolder(path) => {
-                let at = self.find(path).unwrap();
-                self.make_safe(at);
+                // A sync is noted when it begins and a create when it has ended, so another thread's file may not be known yet. To leave
+                // out a sync only makes the model stricter.
+                if let Some(at) = self.find(path) {
+                    self.make_safe(at);
+                }
             }
             Did::SyncAll => (0..self.0.len()).for_each(|at| self.make_safe(at)),
         }
