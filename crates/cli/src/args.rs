@@ -46,12 +46,24 @@ pub struct Key {
 /// `strait send`
 #[derive(Debug, Args)]
 pub struct Send {
-    /// Files and folders
+    /// Files and folders; a single - is what comes on stdin, which is kept in a temporary file until the end
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     /// Stop after one full copy was taken
     #[arg(long)]
     pub once: bool,
+    /// With -: the name that the file gets at the other side
+    #[arg(long, value_name = "FILE", default_value = "stdin")]
+    pub name: String,
+    /// With -: take at most so much from stdin (such as 500M or 2T; powers of 1024)
+    #[arg(long, value_name = "SIZE", default_value = "64G", value_parser = size)]
+    pub stdin_max: u64,
+    /// Print events on stdout, one JSON object a line (docs/json.md); with -q only the last one
+    #[arg(long)]
+    pub json: bool,
+    /// Show the ticket as a QR code too, on stderr
+    #[arg(long)]
+    pub qr: bool,
     /// Listen at this address and UDP port instead of a free port of all interfaces
     #[arg(long, value_name = "IP:PORT")]
     pub listen: Option<SocketAddr>,
@@ -69,7 +81,8 @@ pub struct Get {
     /// The ticket that `strait send` or `strait get --serve` printed; several for the same content are used at once
     #[arg(required = true, value_name = "TICKET", num_args = 1..=TICKETS_MAX)]
     pub tickets: Vec<String>,
-    /// Put it into this folder; it is made if it is not there
+    /// Put it into this folder; it is made if it is not there. - writes the one file that the ticket stands for to stdout, in order,
+    /// each piece verified before it is written
     #[arg(short = 'o', long = "output", value_name = "DIR", default_value = ".")]
     pub output: PathBuf,
     /// Replace files in that folder that differ; each is lost only when the new one is complete and safe on the disk
@@ -85,7 +98,7 @@ pub struct Get {
     /// it the first contact is tried once, and later waits have no end
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub timeout: Option<Duration>,
-    /// Print the result as one JSON object
+    /// Print events on stdout, one JSON object a line (docs/json.md); with -q only the last one
     #[arg(long)]
     pub json: bool,
     /// Say only what is needed
@@ -113,6 +126,22 @@ fn duration(text: &str) -> Result<Duration, String> {
         _ => return Err(wrong()),
     };
     number.checked_mul(milliseconds).filter(|all| *all > 0).map(Duration::from_millis).ok_or_else(wrong)
+}
+
+/// A whole number of bytes, or of a larger unit: `700`, `500M`, `64G`.
+fn size(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{text:?} is not a whole number of bytes, or of K, M, G or T");
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    let power = match &text[digits.len()..] {
+        "" => 0,
+        "K" => 1,
+        "M" => 2,
+        "G" => 3,
+        "T" => 4,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(1 << (10 * power)).ok_or_else(wrong)
 }
 
 /// `strait id`
@@ -157,6 +186,16 @@ pub struct Demo {
 mod tests {
     use super::*;
     use clap::CommandFactory;
+
+    #[test]
+    fn sizes_may_have_a_unit() {
+        for (text, bytes) in [("0", 0), ("700", 700), ("3K", 3072), ("500M", 500 << 20), ("64G", 64 << 30), ("2T", 2 << 40)] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "G", "1.5G", "-1", "1 G", "1KB", "1k", "99999999T"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn durations_have_a_unit() {

@@ -43,8 +43,10 @@ pub enum Code {
     BadSource = 16,
     /// The key file cannot be used.
     BadKey = 17,
-    /// What arrived is not what was sent (only `demo`, which compares both).
+    /// What arrived is not what was sent, or another check failed (only `demo`).
     DemoDiffers = 18,
+    /// Nobody reads stdout any more.
+    OutputClosed = 19,
     /// Ended by Ctrl-C.
     Interrupted = 130,
     /// Ended by SIGTERM.
@@ -72,7 +74,8 @@ Exit codes:
    15  the connection was lost, or the provider stopped answering
    16  what should be sent cannot be sent
    17  the key file cannot be used
-   18  demo: what arrived is not what was sent
+   18  demo: what arrived is not what was sent, or another check of it failed
+   19  nobody reads stdout any more (get -o -)
   130  ended by Ctrl-C
   143  ended by SIGTERM
 After any code but 0, nothing half-written stands under the names of the transfer.
@@ -147,7 +150,7 @@ impl std::error::Error for Failure {}
 mod tests {
     use super::*;
 
-    const ALL: [Code; 20] = [
+    const ALL: [Code; 21] = [
         Code::Other,
         Code::Usage,
         Code::BadTicket,
@@ -166,6 +169,7 @@ mod tests {
         Code::BadSource,
         Code::BadKey,
         Code::DemoDiffers,
+        Code::OutputClosed,
         Code::Interrupted,
         Code::Terminated,
     ];

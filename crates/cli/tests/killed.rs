@@ -72,7 +72,7 @@ async fn killed_again_and_again_it_goes_on() {
     assert_code(&output, 0);
     let (_, said) = code_of(&output);
     assert!(said.contains("going on from an earlier run"), "{said}");
-    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let json = events(&output).pop().unwrap();
     let number = |name: &str| json[name].as_u64().unwrap();
     assert_eq!(number("resumed_bytes"), written * CHUNK, "{json}");
     assert_eq!(number("resumed_bytes") + number("fetched_bytes"), number("bytes"));

@@ -17,7 +17,7 @@ fn a_tricky_folder() {
     let again = sender.get(to.path(), &["--json", "-q"]);
     assert_code(&again, 0);
     let json: serde_json::Value = serde_json::from_slice(&again.stdout).unwrap();
-    assert_eq!((json["event"].as_str(), json["fetched_chunks"].as_u64()), (Some("get"), Some(0)));
+    assert_eq!((json["event"].as_str(), json["fetched_chunks"].as_u64()), (Some("done"), Some(0)));
     assert_eq!(json["had_bytes"], json["bytes"]);
     assert_same(from.path(), to.path());
 }

@@ -21,8 +21,7 @@ impl Server {
         let args = ["get", ticket, "-q", "--json", "--serve", "--listen", "127.0.0.1:0", "-o", dir.to_str().unwrap()];
         let mut child = strait(&args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let serving = next(&mut lines);
-        assert_eq!(serving["event"], "serving");
+        let serving = next(&mut lines, "serving");
         let ticket = serving["ticket"].as_str().unwrap().to_owned();
         Server { child, lines, ticket }
     }
@@ -35,8 +34,10 @@ impl Drop for Server {
     }
 }
 
-fn next(lines: &mut Lines<BufReader<ChildStdout>>) -> serde_json::Value {
-    serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap()
+/// The next event of this name.
+fn next(lines: &mut Lines<BufReader<ChildStdout>>, name: &str) -> serde_json::Value {
+    let mut events = lines.map(|line| serde_json::from_str::<serde_json::Value>(&line.unwrap()).unwrap());
+    events.find(|event| event["event"] == name).unwrap()
 }
 
 /// TR-70, TR-47: three providers, of which one has only begun to fetch and one is killed: the copy is whole. Then the one that fetched
@@ -62,11 +63,11 @@ fn three_providers_and_one_is_killed() {
     let output = child.wait_with_output().unwrap();
     assert_code(&output, 0);
     assert_same(from.path(), to.path());
-    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let json: serde_json::Value = events(&output).pop().unwrap();
     let given: u64 = json["providers"].as_array().unwrap().iter().map(|given| given["chunks"].as_u64().unwrap()).sum();
     assert_eq!(given, json["chunks"].as_u64().unwrap());
 
-    assert_eq!(next(&mut server.lines)["event"], "get");
+    assert_eq!(next(&mut server.lines, "done")["command"], "get");
     drop(second);
     let to = tempfile::tempdir().unwrap();
     assert_code(&get(&server.ticket, to.path(), &[]), 0);

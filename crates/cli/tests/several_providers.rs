@@ -13,6 +13,7 @@ use bytes::Bytes;
 use common::*;
 use strait_cli::exit::{Code, Failure};
 use strait_cli::fetch::{Fetch, FetchError, Outcome, Providers};
+use strait_cli::news::News;
 use strait_cli::progress::Progress;
 use strait_cli::provider::Provider;
 use strait_cli::wire::{Ask, Status, decline};
@@ -99,7 +100,7 @@ impl Stage {
     /// Fetches, and says how long it took.
     async fn get(self, dir: &Path) -> (Result<Outcome, Failure>, Duration, String) {
         let (began, said) = (Instant::now(), self.said.clone());
-        let say = move |line: &str| said.lock().unwrap().push(line.to_owned());
+        let say = move |news: &News| said.lock().unwrap().push(news.to_string());
         let providers = Providers::new(self.actors).with(self.timeout, [3; 32], say);
         let result = strait_cli::fetch::get(providers, self.provider.root(), dir, &Progress::new(true)).await;
         (result, began.elapsed(), self.said.lock().unwrap().join("\n"))

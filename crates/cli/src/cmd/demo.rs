@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::get::{outcome_json, summary};
-use super::send::{Serving, read};
+use super::send::{Serving, read_paths};
 use super::{bytes, print_json, print_line, sample};
 use crate::args::Demo;
 use crate::exit::{Code, Failure};
@@ -39,7 +39,7 @@ pub(super) async fn run(args: Demo, nodes: &Nodes) -> Result<(), Failure> {
             made.map_err(|error| temp_failure(&error))?
         }
     };
-    let source = read(vec![path.clone()], &progress).await?;
+    let source = read_paths(vec![path.clone()], &progress).await?;
     let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
     let say = progress.clone();
     let serving = Serving::start(nodes, keyfile::fresh()?, Some(loopback), source, move |line| say.say(&line)).await?;

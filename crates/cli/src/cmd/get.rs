@@ -1,5 +1,7 @@
 //! `strait get`
 
+use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,7 +13,8 @@ use crate::args::Get;
 use crate::exit::{Code, Failure};
 use crate::fetch::{self, Outcome, Providers};
 use crate::net::Nodes;
-use crate::place::{Target, leftovers};
+use crate::news::News;
+use crate::place::{Target, Tell, leftovers};
 use crate::progress::Progress;
 use crate::provider::Provider;
 use crate::ticket::Ticket;
@@ -20,25 +23,36 @@ use crate::{keyfile, net};
 
 /// Connects, fetches and says what came.
 pub(super) async fn run(args: Get, nodes: &Nodes) -> Result<(), Failure> {
+    let to_stdout = args.output == Path::new("-");
+    if to_stdout && (args.json || args.force || args.serve) {
+        let why = "-o - writes the file itself to stdout, and nothing to a folder";
+        let next = "leave those away, or get it into a folder; one that is named - can be given as ./-";
+        return Err(Failure::new(Code::Usage, "-o - does not go with --json, --force or --serve", why, next));
+    }
     let tickets = read_tickets(&args.tickets)?;
     let root = tickets[0].root;
     let keypair = match &args.key {
         Some(path) => keyfile::load_or_make(path)?,
         None => keyfile::fresh()?,
     };
-    let progress = Arc::new(Progress::new(args.quiet));
+    let progress = Arc::new(Progress::with_events(args.quiet, args.json));
     let began = Instant::now();
     let node = nodes.start(keypair, args.listen).await?;
+    let names: Vec<String> = tickets.iter().map(|ticket| ticket.peer.to_string()).collect();
+    progress.news(&News::started(&root.to_hex(), &names));
     let offered = if args.serve { Some(offer(&node, root, args.json, &progress)?) } else { None };
-    let (say, quiet) = (progress.clone(), args.quiet);
-    // That it waits, for space or for a provider, is needed even when little is to be said.
-    let tell = Arc::new(move |line: &str| if quiet { eprintln!("{line}") } else { say.say(line) });
-    let wait_for_space = args.timeout;
-    let target = Target { replace: args.force, wait_for_space, tell: tell.clone(), ..Target::new(&args.output) };
     let far = |ticket| net::Far::new(node.clone(), ticket, progress.clone());
     let providers = Providers::new(tickets.into_iter().map(far).collect());
-    let providers = providers.with(args.timeout, keyfile::random()?, move |line| tell(line));
+    // That it waits, for space or for a provider, is needed even when little is to be said.
+    let say = progress.clone();
+    let tell: Tell = Arc::new(move |news| say.urgent(news));
+    let providers = {
+        let tell = tell.clone();
+        providers.with(args.timeout, keyfile::random()?, move |news| tell(news))
+    };
+    let target = Target { replace: args.force, wait_for_space: args.timeout, tell, ..Target::new(&args.output) };
     let result = match &offered {
+        None if to_stdout => fetch::stream(providers, root, stdout()?, &progress).await,
         None => fetch::get(providers, root, target, &progress).await,
         Some(offered) => fetch::get_to_serve(providers, root, target, &progress).await.map(|(outcome, source)| {
             offered.has(source);
@@ -49,20 +63,36 @@ pub(super) async fn run(args: Get, nodes: &Nodes) -> Result<(), Failure> {
     if offered.is_none() || result.is_err() {
         node.close().await;
     }
-    let outcome = result?;
-    let seconds = began.elapsed().as_secs_f64();
-    progress.say(&summary(&outcome, seconds));
-    progress.say(&format!("it is in {}", args.output.display()));
-    for left in leftovers(&args.output) {
-        progress.say(&format!("note: {} holds part of another transfer; delete it if nobody goes on with that", left.display()));
-    }
-    if args.json {
-        print_json(&outcome_json("get", &outcome, seconds))?;
-    }
+    tell_done(&args, &result?, began.elapsed().as_secs_f64(), &progress)?;
     match offered {
         None => Ok(()),
         Some(offered) => serve(&offered, &progress).await,
     }
+}
+
+fn tell_done(args: &Get, outcome: &Outcome, seconds: f64, progress: &Progress) -> Result<(), Failure> {
+    progress.say(&summary(outcome, seconds));
+    if args.output != Path::new("-") {
+        progress.say(&format!("it is in {}", args.output.display()));
+        for left in leftovers(&args.output) {
+            progress
+                .say(&format!("note: {} holds part of another transfer; delete it if nobody goes on with that", left.display()));
+        }
+    }
+    if args.json { print_json(&outcome_json("get", outcome, seconds)) } else { Ok(()) }
+}
+
+/// Stdout without the buffer that Rust keeps for lines.
+#[cfg(unix)]
+fn stdout() -> Result<impl Write + Send + 'static, Failure> {
+    use std::os::fd::AsFd;
+    let own = std::io::stdout().as_fd().try_clone_to_owned();
+    own.map(std::fs::File::from).map_err(|error| Failure::disk("open stdout", &error))
+}
+
+#[cfg(not(unix))]
+fn stdout() -> Result<impl Write + Send + 'static, Failure> {
+    Ok(std::io::stdout())
 }
 
 /// Begins to answer others on the node that fetches, and prints a ticket for it. Until all is here they are told that it is not yet.
@@ -86,6 +116,7 @@ async fn serve(provider: &Provider, progress: &Progress) -> Result<(), Failure> 
     let mut copies = provider.copies();
     while copies.changed().await.is_ok() {
         let taken = *copies.borrow_and_update();
+        progress.event(&json!({"event": "copy", "copies": taken}));
         progress.say(&format!("taken {} so far", if taken == 1 { "once".to_owned() } else { format!("{taken} times") }));
     }
     Err(Failure::bug("the provider is gone"))
@@ -134,9 +165,10 @@ pub(super) fn summary(outcome: &Outcome, seconds: f64) -> String {
 }
 
 /// What came, for programs.
-pub(super) fn outcome_json(event: &str, outcome: &Outcome, seconds: f64) -> serde_json::Value {
+pub(super) fn outcome_json(command: &str, outcome: &Outcome, seconds: f64) -> serde_json::Value {
     json!({
-        "event": event,
+        "event": "done",
+        "command": command,
         "files": outcome.files,
         "folders": outcome.folders,
         "bytes": outcome.bytes,

@@ -30,7 +30,8 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Get(args) => args.json,
         Command::Ping(args) => args.json,
         Command::Demo(args) => args.json,
-        Command::Send(_) | Command::Id(_) => false,
+        Command::Send(args) => args.json,
+        Command::Id(_) => false,
     };
     let nodes = Nodes::default();
     let result = match cli.command {

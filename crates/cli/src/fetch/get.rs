@@ -11,6 +11,7 @@ use super::content::{Tally, fetch_all, joined};
 use super::providers::Providers;
 use crate::exit::{Code, Failure};
 use crate::manifest::{EntryError, Header, HeaderError, Listing, PushError, Rules};
+use crate::news::News;
 use crate::place::{Placer, Site, Target, Temp, commit};
 use crate::progress::Progress;
 use crate::source::Source;
@@ -133,7 +134,8 @@ async fn within<F: Fetch>(
     enough_space(&site, &target.dir)?;
     if site.recorded_bytes() > 0 {
         let recorded = indicatif::HumanBytes(site.recorded_bytes());
-        progress.say(&format!("going on from an earlier run, which had fetched {recorded}"));
+        let line = format!("going on from an earlier run, which had fetched {recorded}");
+        progress.news(&News::resumed(line, site.recorded_bytes()));
     }
     progress.phase("fetching", header.content_len);
     let mut cursor = HashCursor::new(header.content(), header.content_root);
@@ -172,7 +174,7 @@ fn outcome(header: &Header, site: &Site, tally: &Tally, given: Vec<Given>, root:
 }
 
 /// The header, verified against the root (TR-24) before any number in it is used.
-async fn header<F: Fetch>(providers: &Providers<F>, root: Hash) -> Result<Header, Failure> {
+pub(super) async fn header<F: Fetch>(providers: &Providers<F>, root: Hash) -> Result<Header, Failure> {
     let bytes = providers.part(Part { ask: Ask::Header, len: Header::BYTES as u32, hash: root }).await?;
     Header::decode(&bytes).map_err(|error| match error {
         HeaderError::Version(_) => {
@@ -188,7 +190,7 @@ async fn header<F: Fetch>(providers: &Providers<F>, root: Hash) -> Result<Header
     })
 }
 
-fn refused(error: EntryError) -> Failure {
+pub(super) fn refused(error: EntryError) -> Failure {
     match error {
         EntryError::Name { .. } | EntryError::PathTooLong => Failure::new(
             Code::UnsafeName,
@@ -263,7 +265,7 @@ async fn entries<F: Fetch>(
 }
 
 /// A task that ends with its handle.
-struct Task<T>(tokio::task::JoinHandle<Result<T, Failure>>);
+pub(super) struct Task<T>(pub(super) tokio::task::JoinHandle<Result<T, Failure>>);
 
 impl<T> Drop for Task<T> {
     fn drop(&mut self) {

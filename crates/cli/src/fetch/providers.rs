@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::ask::{Fetch, Miss, Part, ask};
 use crate::exit::{Code, Failure};
+use crate::news::News;
 use crate::wire::Ask;
 
 /// First and longest wait before a provider that did not answer is tried again; doubled in between, and jittered (TR-44).
@@ -36,7 +37,7 @@ struct Set<F> {
     members: Vec<Member<F>>,
     /// The longest time without anything new, or none.
     timeout: Option<Duration>,
-    say: Box<dyn Fn(&str) + Send + Sync>,
+    tell: Box<dyn Fn(&News) + Send + Sync>,
     moved: Mutex<Instant>,
     /// Seed of the jitter, and how often it was drawn from.
     jitter: Mutex<([u8; 32], u64)>,
@@ -130,15 +131,15 @@ impl<F: Fetch> Providers<F> {
     pub fn new(fetches: Vec<F>) -> Providers<F> {
         let members = fetches.into_iter().map(|fetch| Member { fetch, health: Mutex::default() }).collect();
         let (moved, jitter) = (Mutex::new(Instant::now()), Mutex::default());
-        Providers(Arc::new(Set { members, timeout: None, say: Box::new(|_| ()), moved, jitter }))
+        Providers(Arc::new(Set { members, timeout: None, tell: Box::new(|_| ()), moved, jitter }))
     }
 
-    /// With a limit for the time in which nothing new comes, a sink for lines for people, and a seed for the jitter of waits. To be
+    /// With a limit for the time in which nothing new comes, a sink for what happens, and a seed for the jitter of waits. To be
     /// called before anything is asked. Without a limit, waits have no end once a provider has answered.
     #[must_use]
-    pub fn with(self, timeout: Option<Duration>, seed: [u8; 32], say: impl Fn(&str) + Send + Sync + 'static) -> Providers<F> {
+    pub fn with(self, timeout: Option<Duration>, seed: [u8; 32], tell: impl Fn(&News) + Send + Sync + 'static) -> Providers<F> {
         let Some(set) = Arc::into_inner(self.0) else { unreachable!("no clone exists before anything is asked") };
-        Providers(Arc::new(Set { timeout, say: Box::new(say), jitter: Mutex::new((seed, 0)), ..set }))
+        Providers(Arc::new(Set { timeout, tell: Box::new(tell), jitter: Mutex::new((seed, 0)), ..set }))
     }
 
     pub(super) fn count(&self) -> usize {
@@ -211,14 +212,20 @@ impl<F: Fetch> Providers<F> {
                 lock(&self.0.members[member].health).answered = true;
                 self.rest(member);
             }
-            Err(Miss::Lacks(failure)) => self.say(member, &format!("cannot give a part: {}", failure.what)),
+            Err(Miss::Lacks(failure)) => self.say(member, "lacks", &format!("cannot give a part: {}", failure.what)),
             Err(Miss::Out(failure)) => self.out(member, failure),
         }
         result
     }
 
-    fn say(&self, member: usize, words: &str) {
-        (self.0.say)(&format!("provider {} {words}", self.name(member)));
+    fn say(&self, member: usize, state: &str, words: &str) {
+        let name = self.name(member);
+        (self.0.tell)(&News::provider(format!("provider {name} {words}"), &name, state, words));
+    }
+
+    fn wait(&self, member: usize, since: SystemTime, words: &str, why: &str) {
+        let name = self.name(member);
+        (self.0.tell)(&News::silent(format!("provider {name} {words}"), &name, since, why));
     }
 
     fn gave(&self, member: usize) {
@@ -227,7 +234,7 @@ impl<F: Fetch> Providers<F> {
         (health.answered, health.strikes, health.not_before) = (true, 0, None);
         drop(health);
         if was.is_some() {
-            self.say(member, "answers again");
+            self.say(member, "answers", "answers again");
         }
         self.moved();
     }
@@ -243,7 +250,8 @@ impl<F: Fetch> Providers<F> {
             none => {
                 let since = SystemTime::now();
                 if health.answered {
-                    self.say(member, &format!("does not answer since {}; trying again ({})", clock(since), failure.what));
+                    let words = format!("does not answer since {}; trying again ({})", clock(since), failure.what);
+                    self.wait(member, since, &words, &failure.what);
                 }
                 none.insert(Silence { since, seen: now, times: 0, failure: failure.clone() })
             }
@@ -252,7 +260,8 @@ impl<F: Fetch> Providers<F> {
         silence.times = silence.times.saturating_add(1);
         (silence.seen, silence.failure) = (now, failure.clone());
         if silence.times.is_power_of_two() && silence.times >= 4 {
-            self.say(member, &format!("still does not answer, since {}; trying again", clock(silence.since)));
+            let words = format!("still does not answer, since {}; trying again", clock(silence.since));
+            self.wait(member, silence.since, &words, &failure.what);
         }
         health.not_before = Some(now + wait);
     }
@@ -260,7 +269,7 @@ impl<F: Fetch> Providers<F> {
     fn out(&self, member: usize, failure: &Failure) {
         let first = lock(&self.0.members[member].health).out.replace(failure.clone()).is_none();
         if first && self.count() > 1 {
-            self.say(member, &format!("is not asked any more: {}", failure.what));
+            self.say(member, "out", &format!("is not asked any more: {}", failure.what));
         }
     }
 

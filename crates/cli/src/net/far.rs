@@ -9,6 +9,7 @@ use strait::{Breach, DialError, Node, RequestError};
 use super::{connect, definition, dial_failure};
 use crate::exit::{Code, Failure};
 use crate::fetch::{Fetch, FetchError};
+use crate::news::News;
 use crate::progress::Progress;
 use crate::ticket::Ticket;
 use crate::wire::Ask;
@@ -50,7 +51,8 @@ impl Far {
             _ => FetchError::Final(Box::new(failure)),
         })?;
         if !self.met.swap(true, Ordering::Relaxed) {
-            self.progress.say(&format!("connected to {peer}"));
+            let line = format!("connected to {peer}");
+            self.progress.news(&News::provider(line, &peer.to_string(), "connected", ""));
         }
         Ok(())
     }

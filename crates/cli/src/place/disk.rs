@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::news::News;
+
 /// Time between two attempts while the disk is full.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 /// How soon a transfer that is stopped notices while it waits for space.
@@ -50,8 +52,8 @@ pub trait Tap: Send + Sync {
     fn after(&self, op: Op<'_>);
 }
 
-/// Tells people something, in one line.
-pub type Tell = Arc<dyn Fn(&str) + Send + Sync>;
+/// Tells what happened.
+pub type Tell = Arc<dyn Fn(&News) + Send + Sync>;
 
 /// What all file work of a transfer has in common.
 #[derive(Clone)]
@@ -112,10 +114,12 @@ impl Disk {
     fn wait(&self, error: io::Error) -> io::Result<()> {
         let began = *self.since().get_or_insert_with(|| {
             self.full.store(true, Ordering::Relaxed);
-            (self.tell)(&format!(
+            let since = SystemTime::now();
+            let line = format!(
                 "the disk is full since {} ({error}): waiting for space; make some, or stop this: what was fetched is kept",
-                clock(SystemTime::now()),
-            ));
+                clock(since),
+            );
+            (self.tell)(&News::space(line, Some((since, &error.to_string()))));
             Instant::now()
         });
         let tried = Instant::now();
@@ -131,7 +135,7 @@ impl Disk {
     fn go_on(&self) {
         if let Some(since) = self.since().take() {
             self.full.store(false, Ordering::Relaxed);
-            (self.tell)(&format!("there is space again after {} s: going on", since.elapsed().as_secs()));
+            (self.tell)(&News::space(format!("there is space again after {} s: going on", since.elapsed().as_secs()), None));
         }
     }
 }
@@ -154,7 +158,7 @@ mod tests {
     fn disk(most: Option<Duration>) -> (Disk, Arc<Mutex<Vec<String>>>, Arc<AtomicBool>) {
         let (said, stopped) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let lines = said.clone();
-        let tell: Tell = Arc::new(move |line: &str| lines.lock().unwrap().push(line.to_owned()));
+        let tell: Tell = Arc::new(move |news: &News| lines.lock().unwrap().push(news.to_string()));
         (Disk::new(None, tell, most, stopped.clone()), said, stopped)
     }
 

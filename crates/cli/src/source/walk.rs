@@ -76,6 +76,11 @@ impl Roots {
         Ok(Roots(roots))
     }
 
+    /// One file under a name of its own, wherever it lies.
+    pub fn named(name: &str, path: PathBuf) -> Result<Roots, Failure> {
+        Ok(Roots(vec![(travelling(name.as_ref(), Path::new(name), true)?.to_owned(), path)]))
+    }
+
     /// The names at the top, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(name, _)| name.as_str())

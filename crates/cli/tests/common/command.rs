@@ -30,6 +30,12 @@ pub fn assert_code(output: &Output, code: i32) {
     assert_eq!(got, Some(code), "{said}");
 }
 
+/// The events on stdout, one JSON object a line.
+pub fn events(output: &Output) -> Vec<serde_json::Value> {
+    let lines = output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    lines.map(|line| serde_json::from_slice(line).unwrap()).collect()
+}
+
 /// Asserts that a failure's text has its three parts.
 pub fn assert_explained(output: &Output) {
     let (_, said) = code_of(output);
@@ -91,6 +97,13 @@ impl Drop for Sender {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The first line of a child's output, without its end.
+pub fn first_line(from: impl Read) -> String {
+    let mut line = String::new();
+    BufReader::new(from).read_line(&mut line).unwrap();
+    line.trim().to_owned()
 }
 
 /// Sends a signal such as `TERM` to a child.
