@@ -360,9 +360,21 @@ impl Conn {
         Conn { handle, inner, wanted, found, idle_timeout, handshake_deadline }
     }
 
-    /// Opens and processes a datagram: the part that costs.
-    pub(crate) fn handle(&mut self, inbound: Inbound) {
+    /// Opens and processes a datagram: the part that costs. Returns how many frames it brought, padding left out.
+    pub(crate) fn handle(&mut self, inbound: Inbound) -> u64 {
+        let before = self.frames();
         self.inner.handle_event(inbound.event);
+        self.frames().saturating_sub(before)
+    }
+
+    /// Frames received so far, but for those that end a connection or that a packet is not full of.
+    fn frames(&self) -> u64 {
+        let frames = self.inner.stats().frame_rx;
+        let streams =
+            [frames.stream, frames.reset_stream, frames.stop_sending, frames.stream_data_blocked, frames.max_stream_data];
+        let others = [frames.acks, frames.crypto, frames.ping, frames.path_challenge, frames.path_response, frames.data_blocked];
+        let rest = [frames.max_data, frames.max_streams_bidi, frames.new_connection_id, frames.retire_connection_id];
+        streams.iter().chain(&others).chain(&rest).chain(&[frames.streams_blocked_bidi, frames.max_streams_uni]).sum()
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {

@@ -7,7 +7,7 @@ use super::state::{Phase, Role};
 use super::{Event, Node};
 use crate::conn::event::ConnEvent;
 use crate::error::{Closed, DialError};
-use crate::limits::PACKET_WORK;
+use crate::limits::{FRAME_WORK, PACKET_WORK};
 use crate::proto::pace::deadline;
 use crate::proto::{Priority, select::Listener};
 use crate::wake::{Key, Why};
@@ -76,7 +76,8 @@ impl Node {
                 continue;
             }
             conn.wire_in = conn.wire_in.saturating_add(inbound.bytes as u64);
-            conn.quic.handle(inbound);
+            let frames = conn.quic.handle(inbound);
+            spent = spent.saturating_add(frames.saturating_mul(FRAME_WORK));
             if conn.quic.remote() != before {
                 conn.moves.moved();
             }
