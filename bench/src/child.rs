@@ -13,6 +13,7 @@ use crate::{
     measure::{Cpu, Percentiles, Side},
     peers::{self, Client, libp2p::Libp2p, quinn::Quinn},
     plan::{Case, Stack},
+    siege,
 };
 
 /// What a child process is.
@@ -28,6 +29,10 @@ pub(crate) enum Role {
     Flooder,
     /// Opens far more at once than the server's windows, and sends as much as it can.
     UnboundFlooder,
+    /// Makes requests and bulk transfers at a fixed pace beside attackers.
+    Defended,
+    /// Attacks with raw bytes.
+    Besieger,
     /// Sends nothing and burns one core: what a flooder on the same machine costs by its CPU alone.
     Burner,
 }
@@ -48,6 +53,15 @@ pub(crate) struct Args {
     /// How long an honest client measures, in seconds.
     #[arg(long, default_value_t = 1)]
     seconds: u64,
+    /// What a besieger does.
+    #[arg(long, default_value = "pings")]
+    attack: strait_adversary::Attack,
+    /// How many attackers a besieger is.
+    #[arg(long, default_value_t = 1)]
+    attackers: usize,
+    /// Datagrams per second of all attackers together.
+    #[arg(long, default_value_t = 1)]
+    rate: u32,
 }
 
 /// What a client tells after the measured part.
@@ -91,6 +105,11 @@ async fn role(args: Args) -> Result<()> {
         Role::Honest => flood::honest(link, &args.address, args.seconds).await,
         Role::Flooder => flood::flooder(link, &args.address, false).await,
         Role::UnboundFlooder => flood::flooder(link, &args.address, true).await,
+        Role::Defended => match args.stack {
+            Stack::Libp2p => siege::honest::run::<Libp2p>(link, &args.address, args.seconds).await,
+            _ => siege::honest::run::<peers::strait::Strait>(link, &args.address, args.seconds).await,
+        },
+        Role::Besieger => siege::attacker::run(link, &args.address, args.attack, args.attackers, args.rate).await,
         Role::Burner => flood::burner(link).await,
     }
 }

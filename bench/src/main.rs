@@ -8,6 +8,7 @@ mod measure;
 mod pair;
 mod peers;
 mod plan;
+mod siege;
 mod table;
 
 use anyhow::{Context, Result};
@@ -50,11 +51,13 @@ struct Cli {
     #[arg(long)]
     json: bool,
     #[command(subcommand)]
-    child: Option<Hidden>,
+    command: Option<Command>,
 }
 
 #[derive(Debug, Subcommand)]
-enum Hidden {
+enum Command {
+    /// Honest peers of a node that raw-byte attackers besiege: strait beside rust-libp2p.
+    Siege(siege::Args),
     /// One side of a pair; started by the orchestrator.
     #[command(hide = true)]
     Child(child::Args),
@@ -62,8 +65,10 @@ enum Hidden {
 
 fn main() -> Result<()> {
     let cli = Cli::parse();
-    if let Some(Hidden::Child(args)) = cli.child {
-        return child::run(args);
+    match cli.command {
+        Some(Command::Child(args)) => return child::run(args),
+        Some(Command::Siege(args)) => return siege::run(&args),
+        None => {}
     }
     let sizes = Sizes::new(cli.quick, cli.mib, cli.requests, cli.flood_seconds);
     let mut records = Vec::new();

@@ -110,6 +110,13 @@ impl Process {
         Process::start_by(command, role, stack, case, more)
     }
 
+    /// The same, behind all others: with the little that they leave of the processor.
+    pub(crate) fn start_behind(role: Role, stack: Stack, more: &[&str]) -> Result<Process> {
+        let mut command = Command::new("nice");
+        command.args(["-n", "19"]).arg(std::env::current_exe()?);
+        Process::start_by(command, role, stack, Case::Flood, more)
+    }
+
     /// Whether [`start_ahead`](Self::start_ahead) is permitted here (CAP_SYS_NICE, and the tool of util-linux).
     pub(crate) fn may_start_ahead() -> bool {
         let mut probe = Command::new(AHEAD[0]);

@@ -9,9 +9,11 @@ use std::{collections::HashMap, io, time::Duration, time::Instant};
 
 use ::libp2p::{
     Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder,
+    connection_limits::{self, ConnectionLimits},
+    memory_connection_limits,
     multiaddr::Protocol,
     request_response::{self, ProtocolSupport},
-    swarm::{NetworkBehaviour, SwarmEvent},
+    swarm::{NetworkBehaviour, SwarmEvent, behaviour::toggle::Toggle},
 };
 use anyhow::{Context, Result, bail, ensure};
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
@@ -26,10 +28,15 @@ use crate::{
 const BULK: StreamProtocol = StreamProtocol::new("/strait-bench/bulk/1");
 const MESSAGES: StreamProtocol = StreamProtocol::new("/strait-bench/request/1");
 
+/// In a siege: connections are refused from here on, as its documentation has it.
+const MEMORY_BYTES: usize = 512 << 20;
+
 #[derive(NetworkBehaviour)]
 struct Behaviour {
     streams: libp2p_stream::Behaviour,
     messages: request_response::Behaviour<Fixed>,
+    limits: connection_limits::Behaviour,
+    memory: Toggle<memory_connection_limits::Behaviour>,
 }
 
 /// One length byte (the varint of 64) and 64 bytes.
@@ -86,7 +93,7 @@ impl request_response::Codec for Fixed {
     }
 }
 
-fn swarm() -> Result<Swarm<Behaviour>> {
+fn swarm(besieged: bool) -> Result<Swarm<Behaviour>> {
     Ok(SwarmBuilder::with_new_identity()
         .with_tokio()
         .with_quic()
@@ -98,15 +105,25 @@ fn swarm() -> Result<Swarm<Behaviour>> {
                 // Its default of 100 is above the 64 that are measured.
                 request_response::Config::default().with_request_timeout(Duration::from_secs(60)),
             ),
+            limits: connection_limits::Behaviour::new(if besieged { limits() } else { ConnectionLimits::default() }),
+            memory: besieged.then(|| memory_connection_limits::Behaviour::with_max_bytes(MEMORY_BYTES)).into(),
         })?
         // The connection has no stream between warm-up and measured part.
         .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(3600)))
         .build())
 }
 
+/// The numbers of strait's own limits.
+fn limits() -> ConnectionLimits {
+    ConnectionLimits::default()
+        .with_max_pending_incoming(Some(64))
+        .with_max_established_incoming(Some(512))
+        .with_max_established_per_peer(Some(3))
+}
+
 /// Starts the server; it runs until the process ends.
-pub(crate) async fn serve(_: Case) -> Result<(String, JoinHandle<()>)> {
-    let mut swarm = swarm()?;
+pub(crate) async fn serve(case: Case) -> Result<(String, JoinHandle<()>)> {
+    let mut swarm = swarm(case == Case::Flood)?;
     let me = *swarm.local_peer_id();
     let mut bulk = swarm.behaviour().streams.new_control().accept(BULK)?;
     tokio::spawn(async move {
@@ -159,7 +176,7 @@ pub(crate) struct Libp2p {
 
 impl Client for Libp2p {
     async fn connect(address: &str) -> Result<Self> {
-        let mut swarm = swarm()?;
+        let mut swarm = swarm(false)?;
         swarm.dial(address.parse::<Multiaddr>()?)?;
         let server = loop {
             match swarm.select_next_some().await {

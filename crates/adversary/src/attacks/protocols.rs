@@ -51,13 +51,14 @@ struct Open {
 pub(super) struct Protocols {
     kind: Kind,
     open: Vec<Open>,
+    turn: usize,
     next_at: Duration,
     /// What came on streams that the node has opened.
     asked: BTreeMap<u64, Vec<u8>>,
 }
 
 pub(super) fn abuse(kind: Kind) -> Connected<Protocols> {
-    Connected::new(Protocols { kind, open: Vec::new(), next_at: Duration::ZERO, asked: BTreeMap::new() })
+    Connected::new(Protocols { kind, open: Vec::new(), turn: 0, next_at: Duration::ZERO, asked: BTreeMap::new() })
 }
 
 impl Abuse for Protocols {
@@ -111,10 +112,6 @@ impl Protocols {
 
     /// As many streams as there may be, one byte each per second.
     fn slow(&mut self, env: &mut Env, client: &mut Client, now: Duration, out: &mut Vec<Out>) {
-        if now < self.next_at {
-            return;
-        }
-        self.next_at = now + Duration::from_secs(1);
         while let Some(id) = client.open() {
             self.open.push(Open { id, left: 0 });
             if self.kind == Kind::SlowRequest {
@@ -124,7 +121,15 @@ impl Protocols {
             }
         }
         let whole = opening(env.target.request);
-        for open in &mut self.open {
+        // One after the other, so that each has a byte a second and not all have it at once.
+        let pause = Duration::from_secs(1) / self.open.len().max(1) as u32;
+        if self.next_at + Duration::from_secs(1) < now {
+            self.next_at = now;
+        }
+        while self.next_at <= now && !self.open.is_empty() {
+            self.next_at += pause;
+            self.turn = (self.turn + 1) % self.open.len();
+            let open = &mut self.open[self.turn];
             let byte = whole.get(open.left as usize).copied().unwrap_or(b'x');
             open.left += 1;
             let frame = client.stream(open.id, &[byte], false);
@@ -132,7 +137,7 @@ impl Protocols {
         }
     }
 
-    /// Opens with half a request and resets, in one packet.
+    /// Opens with a request and resets, in one packet.
     fn rapid(&mut self, env: &mut Env, client: &mut Client, budget: usize, out: &mut Vec<Out>) {
         for _ in 0..budget {
             let mut frames = Vec::new();
@@ -140,7 +145,9 @@ impl Protocols {
                 let Some(id) = client.open() else {
                     break;
                 };
-                let words = [opening(env.target.request), uvarint(1000), vec![1; 8]].concat();
+                // A whole request or half of one.
+                let size = if id & 4 == 0 { 8 } else { 1_000 };
+                let words = [opening(env.target.request), uvarint(size), vec![1; 8]].concat();
                 frames.extend(client.stream(id, &words, false));
                 frames.extend(client.reset(id));
             }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use strait::{Idle, Incoming, Limits, Message, Priority, Request, Stream, StreamProtocol};
 use strait_adversary::{Attack, Bot, Target, Told};
-use strait_core::limits::{ADDRESS_CHANGES_MAX, DATAGRAM_BYTES_MAX, HANDSHAKE_PACKET_WORK, PACKET_WORK};
+use strait_core::limits::{ADDRESS_CHANGES_MAX, DATAGRAM_BYTES_MAX, FRAME_WORK, HANDSHAKE_PACKET_WORK, PACKET_WORK};
 use strait_core::{Audit, Totals};
 use strait_sim::{Cost, Host, Link, NodeConfig, SimNode, Turn, Turned, World};
 
@@ -53,7 +53,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn new(attack: Attack, attackers: usize) -> Plan {
-        let window = Duration::from_millis(400);
+        let window = Duration::from_millis(250);
         Plan { attack, attackers, rate: 48, window, rarely: 1, limits: Limits::default(), target: TARGET }
     }
 
@@ -196,7 +196,7 @@ pub(crate) fn run(world: &mut World, plan: &Plan, attacked: bool) -> Report {
         bots.push(besiege(world, plan, &victim, number, &silent));
     }
     // Time to come up to speed.
-    world.run_for(300 * MS);
+    world.run_for(200 * MS);
     let until = world.now() + plan.window;
     let got = Arc::<Mutex<Got>>::default();
     for (number, peer) in honest.iter().enumerate() {
@@ -313,7 +313,7 @@ pub(crate) fn withstands(world: &mut World, plan: &Plan) -> Report {
     // In proportion to what came; a handshake has its price.
     let handshakes = siege.grown(|totals| totals.handshakes_in);
     let (datagrams, bytes) = (siege.grown(|totals| totals.datagrams_in), siege.grown(|totals| totals.datagram_bytes_in));
-    let most = handshakes * 8 * HANDSHAKE_PACKET_WORK + datagrams * 5 * PACKET_WORK + bytes * 5;
+    let most = handshakes * 8 * HANDSHAKE_PACKET_WORK + datagrams * 5 * PACKET_WORK + bytes * (5 + FRAME_WORK);
     assert!(siege.grown(|totals| totals.work) <= most, "{name}: work {} of {most}", siege.grown(|totals| totals.work));
     // Nobody at a false address gets more than RFC 9000 section 8 allows. A change of address may send one challenge to each end of it.
     let astray = siege.sum(|told| told.bytes_astray);
