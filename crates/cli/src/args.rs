@@ -28,7 +28,7 @@ pub enum Command {
     Id(Id),
     /// Measure the round trip to a node
     Ping(Ping),
-    /// Send and get on this machine in one go, and check the result
+    /// Show it all on this machine: two receivers, one of them killed and started again, and a peer that floods
     Demo(Demo),
 }
 
@@ -174,9 +174,12 @@ pub struct Ping {
 pub struct Demo {
     /// A file or folder to send; without it a sample is made
     pub path: Option<PathBuf>,
-    /// Print the result as one JSON object
+    /// Print events on stdout, one JSON object a line (docs/json.md); with -q only the last one
     #[arg(long)]
     pub json: bool,
+    /// Be the peer that floods the provider of this ticket: for the demo's own use
+    #[arg(long, hide = true, value_name = "TICKET")]
+    pub flood: Option<String>,
     /// Say only what is needed
     #[arg(short, long)]
     pub quiet: bool,

@@ -1,11 +1,9 @@
 //! The commands.
 
-mod compare;
 mod demo;
 mod get;
 mod id;
 mod ping;
-mod sample;
 mod send;
 
 use std::future::Future;

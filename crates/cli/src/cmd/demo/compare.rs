@@ -18,7 +18,7 @@ fn differs(path: &Path, how: &str) -> Failure {
 
 /// Compares everything under `roots` with what is in `dir`: kinds, bytes, executable bits, and that nothing else is there.
 /// Returns the bytes compared. It blocks.
-pub(super) fn compare(roots: &Roots, dir: &Path) -> Result<u64, Failure> {
+pub(in crate::cmd) fn compare(roots: &Roots, dir: &Path) -> Result<u64, Failure> {
     let tops: Vec<PathBuf> = roots.names().map(|name| dir.join(name)).collect();
     let arrived = Roots::new(&tops).map_err(|_| differs(dir, "is not complete"))?;
     let (left, right) = (census(roots)?, census(&arrived)?);

@@ -10,7 +10,7 @@ const BIG: u64 = 64 << 20;
 const SMALL: u32 = 300;
 
 /// Makes the sample inside `dir` and returns its path.
-pub(super) fn make(dir: &Path) -> io::Result<PathBuf> {
+pub(in crate::cmd) fn make(dir: &Path) -> io::Result<PathBuf> {
     let top = dir.join("sample");
     for folder in ["empty folder", "many small files", "names/日本語"] {
         fs::create_dir_all(top.join(folder))?;
