@@ -346,6 +346,8 @@ pub(crate) struct Conn {
     found: Arc<OnceLock<PeerId>>,
     idle_timeout: Duration,
     handshake_deadline: Duration,
+    /// Frames received when they were last counted.
+    frames_in: u64,
 }
 
 impl Conn {
@@ -357,14 +359,14 @@ impl Conn {
         limits: &Limits,
     ) -> Conn {
         let (idle_timeout, handshake_deadline) = (limits.idle_timeout, limits.handshake_deadline);
-        Conn { handle, inner, wanted, found, idle_timeout, handshake_deadline }
+        Conn { handle, inner, wanted, found, idle_timeout, handshake_deadline, frames_in: 0 }
     }
 
     /// Opens and processes a datagram: the part that costs. Returns how many frames it brought, padding left out.
     pub(crate) fn handle(&mut self, inbound: Inbound) -> u64 {
-        let before = self.frames();
         self.inner.handle_event(inbound.event);
-        self.frames().saturating_sub(before)
+        let all = self.frames();
+        all.saturating_sub(std::mem::replace(&mut self.frames_in, all))
     }
 
     /// Frames received so far, but for those that end a connection or that a packet is not full of.
