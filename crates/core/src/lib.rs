@@ -24,6 +24,7 @@ pub mod stream;
 pub mod turn;
 mod wake;
 
+pub use conn::piped::PipeEnd;
 pub use conn::quic::{Meta, SocketId, Transmit};
 pub use env::{Env, WallClock};
 pub use error::{Breach, Closed, ConfigError, DialError, Fault, RequestError, StreamError, TooManyProtected};
@@ -31,7 +32,9 @@ pub use libp2p_identity::{Keypair, PeerId, PublicKey};
 pub use limits::Limits;
 pub use message::Message;
 pub use multiaddr::Multiaddr;
-pub use node::{Config, ConnId, Event, Identity, Node, RawRead, Refused, StreamRef, quic_address};
+pub use node::{
+    Config, ConnId, Event, Identity, Node, PipeAction, PipeEvent, RawRead, Refused, StreamRef, quic_address, tcp_address,
+};
 pub use proto::{Framing, Idle, Priority, Request, StreamProtocol};
 pub use report::{Audit, Counters, PerProtocol, Totals};
 pub use wake::Why;

@@ -38,6 +38,11 @@ pub const ADDRESS_CHANGES_MAX: u32 = 8;
 /// One more change each so often.
 pub const ADDRESS_CHANGE_INTERVAL: Duration = Duration::from_millis(500);
 
+/// A driver hands in the bytes of a pipe in pieces of at most so much.
+pub const PIPE_CHUNK_BYTES_MAX: usize = 24 << 10;
+/// Plaintext that is sealed for one write to a pipe: what is urgent waits for at most so much of what has left already.
+pub const PIPE_WRITE_BYTES: usize = 32 << 10;
+
 /// Work of one packet beside its bytes, in work units (one unit is about the work of one bulk byte): header protection, ACK state.
 pub const PACKET_WORK: u64 = 1_000;
 /// Work of one QUIC frame beside its packet and its bytes: a packet can have more than a thousand. Measured at 30 ns for PING.

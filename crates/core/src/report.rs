@@ -36,6 +36,14 @@ counters! {
         datagrams_out,
         /// Their bytes.
         datagram_bytes_out,
+        /// Chunks of bytes taken from pipes (TCP).
+        pipe_reads,
+        /// Their bytes.
+        pipe_bytes_in,
+        /// Writes to pipes; each is at most one system call, unless the pipe is full.
+        pipe_writes,
+        /// Their bytes.
+        pipe_bytes_out,
         /// Transmits handed to the driver; each is at most one system call.
         transmits,
         /// Datagrams dropped because their connection's queue was full.

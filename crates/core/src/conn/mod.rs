@@ -2,12 +2,12 @@
 
 pub(crate) mod event;
 pub(crate) mod pipe;
-#[allow(dead_code, reason = "nodes are being taught to use it")]
 pub(crate) mod piped;
 #[cfg(test)]
 mod piped_tests;
 pub(crate) mod quic;
 pub mod tls;
+pub(crate) mod transport;
 pub(crate) mod yamux;
 
 #[doc(hidden)]

@@ -25,7 +25,6 @@ const MUXERS: &[&str] = &[YAMUX];
 
 /// How a pipe came to its end, as its driver saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(unreachable_pub, reason = "for the node's interface to drivers, which is being built")]
 pub enum PipeEnd {
     /// The peer sends nothing more (FIN).
     Eof,
@@ -53,6 +52,7 @@ pub(crate) struct Piped {
     drain: Duration,
     /// When a pipe that does not take our last words is closed regardless.
     linger: Option<Instant>,
+    abandoned: bool,
 }
 
 enum State {
@@ -100,6 +100,7 @@ impl Piped {
             stage: stage_deadline(limits),
             drain: limits.drain_deadline,
             linger: None,
+            abandoned: false,
         }
     }
 
@@ -184,10 +185,13 @@ impl Piped {
 
     /// The pipe's end: nothing more comes, and nothing that is sent arrives for sure.
     pub(crate) fn handle_end(&mut self, now: Instant, end: PipeEnd) {
-        let at = match (&self.state, self.peer) {
-            (State::Over, _) => return,
-            (State::Securing(_), _) => " during the handshake",
-            _ => "",
+        let at = match self.state {
+            State::Over => {
+                self.abandoned = true;
+                return;
+            }
+            State::Securing(_) => " during the handshake",
+            State::Open { .. } => "",
         };
         let (closed, dial) = match end {
             PipeEnd::Eof => (
@@ -201,7 +205,7 @@ impl Piped {
         self.over(now, Lost { closed, dial });
         // Nobody reads it.
         self.out = Vec::new();
-        self.linger = Some(now);
+        self.abandoned = true;
     }
 
     fn fail(&mut self, now: Instant, error: PipeError) {
@@ -267,9 +271,9 @@ impl Piped {
         matches!(self.state, State::Over) && self.out.is_empty()
     }
 
-    /// Whether the pipe is to be closed now, whatever still waits to leave.
-    pub(crate) fn is_abandoned(&self, now: Instant) -> bool {
-        self.linger.is_some_and(|linger| linger <= now)
+    /// Whether the pipe is to be closed now, whatever still waits to leave: it has ended, or did not take our last words in time.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.abandoned
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
@@ -280,6 +284,7 @@ impl Piped {
             }
             _ => None,
         };
+        self.abandoned |= self.linger.is_some_and(|linger| linger <= now);
         match late {
             Some(error) => self.fail(now, error),
             None if matches!(self.state, State::Open { .. }) => self.session.handle_timeout(now),
@@ -296,7 +301,8 @@ impl Piped {
             }
             State::Over => None,
         };
-        [own, self.linger].into_iter().flatten().min()
+        let linger = self.linger.filter(|_| !self.abandoned);
+        [own, linger].into_iter().flatten().min()
     }
 
     /// What has happened, one at a time; `None` when all was told.
@@ -331,6 +337,10 @@ impl Piped {
 
     pub(crate) fn session(&mut self) -> &mut Session {
         &mut self.session
+    }
+
+    pub(crate) fn session_ref(&self) -> &Session {
+        &self.session
     }
 
     pub(crate) fn port(&mut self, stream: u64) -> Port<'_> {

@@ -252,7 +252,7 @@ fn the_end_of_the_pipe_is_told_with_its_kind() {
         let mut pair = Pair::open(NOISE, true);
         pair.a.piped.handle_end(pair.now, end);
         pair.a.take_events();
-        assert!(pair.a.piped.is_over() && pair.a.piped.is_abandoned(pair.now));
+        assert!(pair.a.piped.is_over() && pair.a.piped.is_abandoned());
         pair.a.lost().unwrap().closed.clone()
     };
     assert!(matches!(end(PipeEnd::Eof), Closed::There { .. }));

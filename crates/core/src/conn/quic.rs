@@ -94,6 +94,11 @@ pub(crate) enum Arrival {
     Stranger(Stranger),
 }
 
+/// The node's slot of a connection: even numbers are the endpoint's.
+fn slot(handle: ConnectionHandle) -> usize {
+    handle.0.saturating_mul(2)
+}
+
 /// The node's QUIC endpoint.
 pub(crate) struct Quic {
     endpoint: quic::Endpoint,
@@ -160,7 +165,9 @@ impl Quic {
         match self.endpoint.handle(at, meta.remote, meta.local_ip, ecn, data, buffer) {
             None => Arrival::Nothing,
             Some(DatagramEvent::Response(response)) => Arrival::Response(transmit(meta.socket, response)),
-            Some(DatagramEvent::ConnectionEvent(handle, event)) => Arrival::Conn(handle.0, Inbound { event, meta, at, bytes }),
+            Some(DatagramEvent::ConnectionEvent(handle, event)) => {
+                Arrival::Conn(slot(handle), Inbound { event, meta, at, bytes })
+            }
             Some(DatagramEvent::NewConnection(incoming)) => Arrival::Stranger(Stranger(incoming)),
         }
     }
@@ -188,7 +195,7 @@ impl Quic {
             .initial_dst_cid_provider(Arc::new(move || ConnectionId::new(&first_id)));
         // The name is never sent (no SNI) and never looked at: identity is the key.
         let (handle, inner) = self.endpoint.connect(now, config, remote, "libp2p").map_err(|error| bad(error.to_string()))?;
-        Ok((handle.0, Conn::new(handle, inner, Some(wanted), found, limits)))
+        Ok((slot(handle), Conn::new(handle, inner, Some(wanted), found, limits)))
     }
 
     /// Begins a handshake with a stranger. `Err` may leave an answer in the buffer.
@@ -203,7 +210,7 @@ impl Quic {
         let mut server = self.server.clone();
         server.transport_config(Arc::new(transport(limits, random)));
         match self.endpoint.accept(stranger.0, now, buffer, Some(Arc::new(server))) {
-            Ok((handle, inner)) => Ok((handle.0, Conn::new(handle, inner, None, Arc::default(), limits))),
+            Ok((handle, inner)) => Ok((slot(handle), Conn::new(handle, inner, None, Arc::default(), limits))),
             Err(error) => Err(error.response),
         }
     }

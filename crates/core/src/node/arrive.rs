@@ -6,9 +6,10 @@ use std::time::Instant;
 use bytes::BytesMut;
 use libp2p_identity::PeerId;
 
-use super::state::{ConnId, ConnState, Inbox, Phase, Start};
+use super::state::{Arrived, ConnId, ConnState, Inbox, Phase, Start};
 use super::{Node, STRANGERS};
-use crate::conn::quic::{Arrival, Conn, Inbound, Meta, Quic, SocketId, Stranger, Transmit};
+use crate::conn::quic::{Arrival, Inbound, Meta, Quic, SocketId, Stranger, Transmit};
+use crate::conn::transport::Transport;
 use crate::error::{Closed, DialError};
 use crate::limits::{DATAGRAM_OVERHEAD_BYTES, HANDSHAKE_PACKET_WORK, Limits, PACKET_WORK};
 use crate::node::credit::Credit;
@@ -18,6 +19,9 @@ use crate::wake::{Key, Why};
 
 /// Answers that belong to no connection wait here; more are dropped, since strangers ask again.
 pub(super) const ANSWERS_MAX: usize = 64;
+
+/// What a connection gets when it is admitted.
+pub(super) type Admitted = (std::sync::Arc<crate::budget::Account>, Credit, Inbox);
 
 /// Everybody whose identity is not known.
 pub(super) struct Strangers {
@@ -116,7 +120,7 @@ impl Node {
         let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_deref_mut) else {
             return;
         };
-        if conn.inbox.push(inbound, &self.config.limits) {
+        if conn.inbox.push(Arrived::Datagram(inbound), &self.config.limits) {
             self.activate(slot);
         } else {
             self.counters.totals.dropped_full = self.counters.totals.dropped_full.saturating_add(1);
@@ -185,8 +189,7 @@ impl Node {
             }
             return;
         }
-        let admitted = self.may_greet(now).then(|| self.admit(now)).flatten();
-        let Some((account, credit, inbox)) = admitted else {
+        let Some(admitted) = self.admit_stranger(now) else {
             self.counters.totals.refused = self.counters.totals.refused.saturating_add(1);
             let transmit = self.quic.refuse(stranger, socket, &mut buffer);
             return self.answer(transmit, buffer);
@@ -195,7 +198,8 @@ impl Node {
             Ok((slot, quic)) => {
                 self.handshakes = self.handshakes.saturating_add(1);
                 self.counters.totals.handshakes_in = self.counters.totals.handshakes_in.saturating_add(1);
-                self.insert(slot, socket, quic, Phase::Greeting, (account, credit, inbox), now);
+                let quic = Transport::Quic(Box::new(quic));
+                self.insert(slot, socket, quic, Phase::Greeting, admitted, now);
                 self.activate(slot);
             }
             Err(Some(answer)) => {
@@ -206,8 +210,13 @@ impl Node {
         }
     }
 
+    /// Admits a stranger's handshake, if there is a place and memory.
+    pub(super) fn admit_stranger(&mut self, now: Instant) -> Option<Admitted> {
+        self.may_greet(now).then(|| self.admit(now)).flatten()
+    }
+
     /// Sets memory aside for one more connection, if there is some.
-    fn admit(&mut self, now: Instant) -> Option<(std::sync::Arc<crate::budget::Account>, Credit, Inbox)> {
+    fn admit(&mut self, now: Instant) -> Option<Admitted> {
         let limits = &self.config.limits;
         if self.closing || self.live >= usize::try_from(limits.places()).unwrap_or(usize::MAX) {
             return None;
@@ -218,13 +227,13 @@ impl Node {
         Some((account, credit, inbox))
     }
 
-    fn insert(
+    pub(super) fn insert(
         &mut self,
         slot: usize,
         socket: SocketId,
-        quic: Conn,
+        quic: Transport,
         phase: Phase,
-        (account, credit, inbox): (std::sync::Arc<crate::budget::Account>, Credit, Inbox),
+        (account, credit, inbox): Admitted,
         now: Instant,
     ) -> ConnId {
         self.generation = self.generation.wrapping_add(1);
@@ -239,7 +248,7 @@ impl Node {
             *place = Some(Box::new(conn));
             self.live = self.live.saturating_add(1);
         }
-        self.out.activate(slot);
+        self.send_later(slot);
         id
     }
 
@@ -254,6 +263,13 @@ impl Node {
         remote: std::net::SocketAddr,
         peer: PeerId,
     ) -> Result<ConnId, DialError> {
+        let admitted = self.admit_dial(now, peer)?;
+        let (slot, quic) = self.quic.dial(now, remote, peer, &self.config.limits, &mut self.random)?;
+        Ok(self.dialled(now, slot, socket, Transport::Quic(Box::new(quic)), peer, admitted))
+    }
+
+    /// Admits a dial of ours.
+    pub(super) fn admit_dial(&mut self, now: Instant, peer: PeerId) -> Result<Admitted, DialError> {
         if self.closing {
             return Err(DialError::Closing);
         }
@@ -263,15 +279,24 @@ impl Node {
         if !self.may_dial() {
             return Err(DialError::Full("all slots are taken"));
         }
-        let Some(admitted) = self.admit(now) else {
-            return Err(DialError::Full("all memory is taken"));
-        };
-        let (slot, quic) = self.quic.dial(now, remote, peer, &self.config.limits, &mut self.random)?;
+        self.admit(now).ok_or(DialError::Full("all memory is taken"))
+    }
+
+    /// Keeps a connection that is being dialled.
+    pub(super) fn dialled(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        socket: SocketId,
+        transport: Transport,
+        peer: PeerId,
+        admitted: Admitted,
+    ) -> ConnId {
         self.counters.totals.dials = self.counters.totals.dials.saturating_add(1);
-        let id = self.insert(slot, socket, quic, Phase::Dialling(peer), admitted, now);
+        let id = self.insert(slot, socket, transport, Phase::Dialling(peer), admitted, now);
         self.slots.take(true);
         self.activate(slot);
-        Ok(id)
+        id
     }
 
     /// A connection's own deadline: its handshake took too long, or it is to be looked at for a jam.
@@ -300,6 +325,8 @@ impl Node {
         self.wakes.set(&mut conn.transport_armed, Key::Transport(slot), None);
         self.turns.remove(member(slot));
         self.out.remove(slot);
+        self.out_pipes.remove(slot);
+        self.pipes.give_back(slot);
         self.strangers.ring.retain(|queued| *queued != slot);
         self.starved.retain(|queued| *queued != slot);
     }
@@ -351,7 +378,7 @@ impl Node {
     pub(super) fn close_transport(&mut self, now: Instant, slot: usize, code: u32, reason: &'static str) {
         if let Some(conn) = self.conn_mut(slot) {
             conn.quic.close(now, code, reason);
-            self.out.activate(slot);
+            self.send_later(slot);
             self.activate(slot);
         }
     }

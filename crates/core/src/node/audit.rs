@@ -3,6 +3,7 @@
 use super::arrive::ANSWERS_MAX;
 use super::state::{ConnState, Role};
 use super::{Event, Node};
+use crate::conn::transport::Transport;
 use crate::limits::{FRONT_BYTES_MAX, HEADER_BYTES_MAX, OUTBOX_BYTES_MAX};
 use crate::report::Audit;
 
@@ -34,6 +35,11 @@ impl Node {
             cap(&mut audit, "an account", conn.account.granted(), conn.account.max());
             cap(&mut audit, "a connection's datagrams", conn.inbox.bytes(), conn.inbox.granted());
             audit.held = audit.held.saturating_add(conn.inbox.bytes());
+            if let Transport::Pipe(pipe) = &conn.quic {
+                let held = pipe.piped.held();
+                audit.held = audit.held.saturating_add(held);
+                cap(&mut audit, "a connection over a pipe", held, conn.account.granted());
+            }
             self.audit_streams(conn, &mut audit);
         }
         audit.streams = streams;

@@ -22,10 +22,14 @@ impl Node {
                 self.out.served(slot, 0, false);
                 continue;
             };
+            let Some(quic) = conn.quic.as_quic() else {
+                self.out.served(slot, 0, false);
+                continue;
+            };
             // A visit sends one burst, of about what the member may.
-            let mtu = i64::from(conn.quic.mtu().max(1));
+            let mtu = i64::from(quic.mtu().max(1));
             let burst = usize::try_from(may.checked_div(mtu).unwrap_or(1).max(1)).unwrap_or(1).min(max.get());
-            match conn.quic.poll_transmit(now, conn.socket, burst, buffer) {
+            match quic.poll_transmit(now, conn.socket, burst, buffer) {
                 Some(transmit) => {
                     self.out.served(slot, PACKET_WORK.saturating_add(transmit.size as u64), true);
                     self.count_transmit(&transmit);

@@ -9,6 +9,7 @@ use strait_wire::identify::{Identify, IdentifyLimits};
 
 use super::state::Phase;
 use super::{Event, Node};
+use crate::conn::transport::Transport;
 use crate::error::RequestError;
 use crate::proto::identify;
 
@@ -48,12 +49,27 @@ pub fn quic_address(address: SocketAddr) -> Multiaddr {
     Multiaddr::from(address.ip()).with(Protocol::Udp(address.port())).with(Protocol::QuicV1)
 }
 
+/// `/ip4/…/tcp/…` of a socket address.
+pub fn tcp_address(address: SocketAddr) -> Multiaddr {
+    Multiaddr::from(address.ip()).with(Protocol::Tcp(address.port()))
+}
+
+impl super::state::ConnState {
+    /// Where its peer is seen.
+    fn address(&self) -> Multiaddr {
+        match &self.quic {
+            Transport::Quic(quic) => quic_address(quic.remote()),
+            Transport::Pipe(pipe) => tcp_address(pipe.remote),
+        }
+    }
+}
+
 impl Node {
     /// What we say to the peer in `slot`.
     pub(super) fn own_identity(&self, slot: usize) -> Bytes {
         let key = self.config.keypair.public().encode_protobuf();
         let addresses: Vec<Vec<u8>> = self.external.iter().map(Multiaddr::to_vec).collect();
-        let observed = self.conn(slot).map(|conn| quic_address(conn.quic.remote()).to_vec());
+        let observed = self.conn(slot).map(|conn| conn.address().to_vec());
         let message = Identify {
             public_key: Some(&key),
             listen_addrs: addresses.iter().map(Vec::as_slice).collect(),

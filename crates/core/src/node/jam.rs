@@ -80,7 +80,7 @@ impl Node {
                 // All of it is in raw streams that the application does not read: that wait is its own.
                 (None, None) => {}
             }
-            self.out.activate(slot);
+            self.send_later(slot);
         }
         self.watch_for_jam(now, slot);
     }

@@ -6,6 +6,7 @@
 //! * `serve`: one connection's turn
 //! * `streams`: one stream's drive and what comes of it
 //! * `depart`: datagrams out
+//! * `pipes`: bytes in and out over TCP and other ordered pipes
 //! * `commands`: what the application may ask for
 //! * `raw`: what it may do with raw streams
 //! * `credit`: windows and stream credit, granted in steps
@@ -21,6 +22,7 @@ mod credit;
 mod depart;
 mod identity;
 mod jam;
+mod pipes;
 mod raw;
 mod serve;
 mod state;
@@ -34,11 +36,13 @@ use libp2p_identity::{Keypair, PeerId};
 use multiaddr::Multiaddr;
 
 pub use commands::Refused;
-pub use identity::{Identity, quic_address};
+pub use identity::{Identity, quic_address, tcp_address};
+pub use pipes::{PipeAction, PipeEvent};
 pub use raw::RawRead;
 pub use state::{ConnId, StreamRef};
 
 use crate::budget::{Account, Ledger};
+use crate::conn::pipe;
 use crate::conn::quic::{Quic, Transmit};
 use crate::env::{Env, Random};
 use crate::error::{Closed, ConfigError, DialError, RequestError, StreamError};
@@ -51,6 +55,7 @@ use crate::turn::Turns;
 use crate::wake::{Key, WakeList, Why};
 use admission::Slots;
 use arrive::Strangers;
+use pipes::Pipes;
 use state::ConnState;
 
 /// What a node is made of.
@@ -181,6 +186,11 @@ pub struct Node {
     turns: Turns,
     /// Who has something to send: slots.
     out: Turns,
+    /// The same for pipes.
+    out_pipes: Turns,
+    pipes: Pipes,
+    /// Pipes whose slots are free already, to be closed.
+    pipe_closes: VecDeque<PipeAction>,
     wakes: WakeList,
     /// Connections that were refused memory, and the ledger's mark at that time.
     starved: VecDeque<usize>,
@@ -209,6 +219,8 @@ impl Node {
         config.limits.check()?;
         let mut random = Random::new(env.seed);
         let quic = Quic::new(&config.keypair, &env, &mut random, config.listen)?;
+        let pipes = pipe::stage::Identity::new(&config.keypair, &env, &mut random).map_err(ConfigError::Identity)?;
+        let pipes = Pipes::new(pipes);
         let ledger = Ledger::new(config.limits.memory_bytes);
         let floor = config.limits.strangers_floor();
         let Some(strangers_account) = ledger.open(floor, floor) else {
@@ -228,6 +240,9 @@ impl Node {
             strangers: Strangers::new(&config.limits, now),
             turns: Turns::new(config.limits.quantum),
             out: Turns::new(config.limits.quantum.saturating_mul(2)),
+            out_pipes: Turns::new(config.limits.quantum.saturating_mul(2)),
+            pipes,
+            pipe_closes: VecDeque::new(),
             wakes: WakeList::default(),
             starved: VecDeque::new(),
             starved_mark: 0,

@@ -51,7 +51,7 @@ impl Node {
         if closed || moved_in > 0 || moved_out > 0 {
             self.stir(slot, name);
         }
-        self.out.activate(slot);
+        self.send_later(slot);
         Some(result)
     }
 

@@ -3,9 +3,11 @@
 use std::time::Instant;
 
 use super::admission::CODE_NO_ROOM;
-use super::state::{Phase, Role};
+use super::state::{Arrived, ConnState, Phase, Role};
 use super::{Event, Node};
 use crate::conn::event::ConnEvent;
+use crate::conn::quic::Inbound;
+use crate::conn::transport::Transport;
 use crate::error::{Closed, DialError};
 use crate::limits::{FRAME_WORK, PACKET_WORK};
 use crate::proto::pace::deadline;
@@ -45,9 +47,10 @@ impl Node {
         }
         self.rearm(slot);
         self.watch_for_jam(now, slot);
-        self.out.activate(slot);
-        let more =
-            self.conn(slot).is_some_and(|conn| !conn.inbox.is_empty() || conn.timer_due.is_some() || !conn.ready.is_empty());
+        self.send_later(slot);
+        let more = self.conn(slot).is_some_and(|conn| {
+            (!conn.inbox.is_empty() && conn.quic.wants_input()) || conn.timer_due.is_some() || !conn.ready.is_empty()
+        });
         (cost, more)
     }
 
@@ -59,33 +62,33 @@ impl Node {
         let stranger = conn.is_stranger();
         let mut spent = 0u64;
         let mut packets = 0usize;
-        while spent < may && packets < PACKETS_AT_ONCE {
-            let Some(inbound) = conn.inbox.pop(limits) else {
-                break;
+        // When what is unread has filled the window, the rest waits, and the pipe behind it.
+        while spent < may && packets < PACKETS_AT_ONCE && conn.quic.wants_input() {
+            let inbound = match (conn.inbox.pop(limits), &mut conn.quic) {
+                (Some(Arrived::Datagram(inbound)), Transport::Quic(_)) => inbound,
+                (Some(Arrived::Chunk { data, .. }), Transport::Pipe(pipe)) => {
+                    packets = packets.saturating_add(1);
+                    conn.wire_in = conn.wire_in.saturating_add(data.len() as u64);
+                    pipe.piped.handle_bytes(now, data);
+                    spent = spent.saturating_add(PACKET_WORK).saturating_add(pipe.piped.take_work());
+                    continue;
+                }
+                _ => break,
             };
             packets = packets.saturating_add(1);
+            let totals = &mut self.counters.totals;
             if now.saturating_duration_since(inbound.at) > limits.delay_max {
-                self.counters.totals.dropped_late = self.counters.totals.dropped_late.saturating_add(1);
+                totals.dropped_late = totals.dropped_late.saturating_add(1);
                 spent = spent.saturating_add(1);
                 continue;
             }
             spent = spent.saturating_add(Node::packet_work(stranger, inbound.bytes));
-            let (meta, before) = (inbound.meta, conn.quic.remote());
-            if meta.remote != before && !conn.moves.may(now) {
-                self.counters.totals.dropped_moved = self.counters.totals.dropped_moved.saturating_add(1);
-                continue;
-            }
-            conn.wire_in = conn.wire_in.saturating_add(inbound.bytes as u64);
-            let frames = conn.quic.handle(inbound);
-            spent = spent.saturating_add(frames.saturating_mul(FRAME_WORK));
-            if conn.quic.remote() != before {
-                conn.moves.moved();
-            }
-            // Only what was authenticated can have moved the path; the socket follows it.
-            if conn.quic.remote() == meta.remote {
-                conn.socket = meta.socket;
+            match open_datagram(now, conn, inbound) {
+                Some(frames) => spent = spent.saturating_add(frames.saturating_mul(FRAME_WORK)),
+                None => totals.dropped_moved = totals.dropped_moved.saturating_add(1),
             }
         }
+        conn.end_if_read(now);
         *cost = cost.saturating_add(spent);
         packets
     }
@@ -95,9 +98,13 @@ impl Node {
         let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_deref_mut) else {
             return true;
         };
-        if !self.quic.settle(&mut conn.quic) {
+        let gone = match &mut conn.quic {
+            Transport::Quic(quic) => self.quic.settle(quic),
+            Transport::Pipe(_) => self.settle_pipe(slot),
+        };
+        let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_deref_mut).filter(|_| gone) else {
             return false;
-        }
+        };
         // The loss itself may not have been looked at yet: tell it before the slot goes.
         let mut lost = None;
         while let Some(event) = conn.quic.poll() {
@@ -326,4 +333,22 @@ impl Node {
             self.wakes.set(&mut stream.armed, Key::Stream(slot, *index), Some((by, Why::Negotiation)));
         }
     }
+}
+
+/// Opens a datagram. Returns how many frames it brought; `None` when it is dropped, because its sender's address changes too often.
+fn open_datagram(now: Instant, conn: &mut ConnState, inbound: Inbound) -> Option<u64> {
+    let (meta, before) = (inbound.meta, conn.quic.remote());
+    if meta.remote != before && !conn.moves.may(now) {
+        return None;
+    }
+    conn.wire_in = conn.wire_in.saturating_add(inbound.bytes as u64);
+    let frames = conn.quic.as_quic().map_or(0, |quic| quic.handle(inbound));
+    if conn.quic.remote() != before {
+        conn.moves.moved();
+    }
+    // Only what was authenticated can have moved the path; the socket follows it.
+    if conn.quic.remote() == meta.remote {
+        conn.socket = meta.socket;
+    }
+    Some(frames)
 }

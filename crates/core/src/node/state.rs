@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use libp2p_identity::PeerId;
 use slab::Slab;
 
@@ -11,7 +12,9 @@ use super::admission::Use;
 use super::credit::Credit;
 use super::identity::Identity;
 use crate::budget::{Account, Grant};
-use crate::conn::quic::{Conn, Inbound, SocketId};
+use crate::conn::piped::PipeEnd;
+use crate::conn::quic::{Inbound, SocketId};
+use crate::conn::transport::Transport;
 use crate::error::Closed;
 use crate::limits::{ADDRESS_CHANGE_INTERVAL, ADDRESS_CHANGES_MAX, DATAGRAM_OVERHEAD_BYTES, Limits};
 use crate::proto::{Priority, Request, StreamProtocol, identify, ping};
@@ -46,9 +49,37 @@ pub(super) enum Phase {
     Closed,
 }
 
-/// Datagrams that wait for their connection's turn.
+/// What has come and waits for its connection's turn.
+#[allow(clippy::large_enum_variant, reason = "nearly all are the large one, and a box for each would cost more than the room")]
+pub(super) enum Arrived {
+    Datagram(Inbound),
+    /// Bytes of a pipe.
+    Chunk {
+        at: Instant,
+        data: BytesMut,
+    },
+}
+
+impl Arrived {
+    pub(super) fn at(&self) -> Instant {
+        match self {
+            Arrived::Datagram(inbound) => inbound.at,
+            Arrived::Chunk { at, .. } => *at,
+        }
+    }
+
+    fn cost(&self) -> u64 {
+        let bytes = match self {
+            Arrived::Datagram(inbound) => inbound.bytes,
+            Arrived::Chunk { data, .. } => data.capacity(),
+        };
+        (bytes as u64).saturating_add(DATAGRAM_OVERHEAD_BYTES)
+    }
+}
+
+/// What waits for the connection's turn, bounded.
 pub(super) struct Inbox {
-    queue: VecDeque<Inbound>,
+    queue: VecDeque<Arrived>,
     bytes: u64,
     grant: Grant,
 }
@@ -58,9 +89,9 @@ impl Inbox {
         Inbox { queue: VecDeque::new(), bytes: 0, grant }
     }
 
-    /// Queues a datagram. False when it has no room: it is lost.
-    pub(super) fn push(&mut self, inbound: Inbound, limits: &Limits) -> bool {
-        let cost = (inbound.bytes as u64).saturating_add(DATAGRAM_OVERHEAD_BYTES);
+    /// Queues what has come. False when it has no room: it is lost.
+    pub(super) fn push(&mut self, arrived: Arrived, limits: &Limits) -> bool {
+        let cost = arrived.cost();
         let wanted = self.bytes.saturating_add(cost);
         if wanted > self.grant.bytes() {
             // Grown in steps, so that the ledger is not asked for each datagram.
@@ -70,27 +101,26 @@ impl Inbox {
             }
         }
         self.bytes = wanted;
-        self.queue.push_back(inbound);
+        self.queue.push_back(arrived);
         true
     }
 
-    pub(super) fn pop(&mut self, limits: &Limits) -> Option<Inbound> {
-        let inbound = self.queue.pop_front()?;
-        let cost = (inbound.bytes as u64).saturating_add(DATAGRAM_OVERHEAD_BYTES);
-        self.bytes = self.bytes.saturating_sub(cost);
+    pub(super) fn pop(&mut self, limits: &Limits) -> Option<Arrived> {
+        let arrived = self.queue.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(arrived.cost());
         if self.queue.is_empty() {
             self.grant.shrink(limits.inbox_bytes_min);
         }
-        Some(inbound)
+        Some(arrived)
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
-    /// When the datagram arrived that has waited the longest.
+    /// When that arrived which has waited the longest.
     pub(super) fn oldest(&self) -> Option<Instant> {
-        self.queue.front().map(|inbound| inbound.at)
+        self.queue.front().map(Arrived::at)
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -214,7 +244,7 @@ impl Moves {
 /// A connection.
 pub(super) struct ConnState {
     pub(super) id: ConnId,
-    pub(super) quic: Conn,
+    pub(super) quic: Transport,
     pub(super) socket: SocketId,
     pub(super) moves: Moves,
     pub(super) phase: Phase,
@@ -222,6 +252,8 @@ pub(super) struct ConnState {
     pub(super) account: Arc<Account>,
     pub(super) credit: Credit,
     pub(super) inbox: Inbox,
+    /// How a pipe ended whose last bytes still wait.
+    pub(super) end: Option<PipeEnd>,
     /// Since when a timer of the transport is due.
     pub(super) timer_due: Option<Instant>,
     pub(super) in_strangers_ring: bool,
@@ -267,7 +299,7 @@ pub(super) struct ConnState {
 /// What a new connection starts with.
 pub(super) struct Start {
     pub(super) id: ConnId,
-    pub(super) quic: Conn,
+    pub(super) quic: Transport,
     pub(super) socket: SocketId,
     pub(super) phase: Phase,
     pub(super) account: Arc<Account>,
@@ -288,6 +320,7 @@ impl ConnState {
             account: start.account,
             credit: start.credit,
             inbox: start.inbox,
+            end: None,
             timer_due: None,
             in_strangers_ring: false,
             starved: false,
@@ -329,7 +362,18 @@ impl ConnState {
     /// Whether the transport's timers may run: everything that came before they were due has been looked at, so that an
     /// acknowledgement in the queue is not taken for lost. What came later has to wait, or a flood would hold the timers for ever.
     pub(super) fn timers_may_run(&self) -> bool {
-        self.timer_due.is_some_and(|due| self.inbox.oldest().is_none_or(|oldest| oldest > due))
+        let waits = |due: Instant| self.quic.wants_input() && self.inbox.oldest().is_some_and(|oldest| oldest <= due);
+        self.timer_due.is_some_and(|due| !waits(due))
+    }
+
+    /// Tells a pipe of its end, when all that came before has been looked at.
+    pub(super) fn end_if_read(&mut self, now: Instant) {
+        if self.inbox.is_empty()
+            && let Some(end) = self.end.take()
+            && let Some(pipe) = self.quic.as_pipe()
+        {
+            pipe.piped.handle_end(now, end);
+        }
     }
 
     /// Marks a stream to be driven.

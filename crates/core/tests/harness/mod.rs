@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
+mod pipes;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -42,7 +44,10 @@ pub struct Net {
     pub echo: Vec<bool>,
     pub faults: Faults,
     pub latency: Duration,
-    /// Datagrams that each node sent, with their sizes.
+    pub pipes: pipes::Pipes,
+    /// Whether nodes dial each other over pipes.
+    over_pipes: bool,
+    /// Datagrams that each node sent, or its writes to pipes, with their sizes.
     pub sent: Vec<Vec<usize>>,
     /// The last datagram that each node sent.
     pub last: Vec<Vec<u8>>,
@@ -78,6 +83,14 @@ impl Net {
         Net::new(vec![Limits::default(), Limits::default()])
     }
 
+    /// The same over pipes that are secured as `security` says.
+    pub fn over_pipes(limits: Vec<Limits>, security: &'static [&'static str]) -> Net {
+        let mut net = Net::new(limits);
+        net.over_pipes = true;
+        net.nodes.iter_mut().for_each(|node| node.set_pipe_security(security));
+        net
+    }
+
     pub fn new(limits: Vec<Limits>) -> Net {
         Net::watched(limits, |_| {})
     }
@@ -95,6 +108,8 @@ impl Net {
             echo: vec![false; count],
             faults: Faults::default(),
             latency: Duration::from_millis(5),
+            pipes: pipes::Pipes::default(),
+            over_pipes: false,
             sent: vec![Vec::new(); count],
             last: vec![Vec::new(); count],
             on_node,
@@ -109,6 +124,10 @@ impl Net {
             net.nodes.push(node);
         }
         net
+    }
+
+    pub fn is_over_pipes(&self) -> bool {
+        self.over_pipes
     }
 
     pub fn peer(&self, node: usize) -> PeerId {
@@ -131,7 +150,14 @@ impl Net {
     }
 
     pub fn dial(&mut self, from: usize, to: usize) -> strait_core::ConnId {
-        let peer = self.peer(to);
+        self.dial_as(from, to, self.peer(to))
+    }
+
+    /// Dials `to` and wants `peer` there.
+    pub fn dial_as(&mut self, from: usize, to: usize, peer: PeerId) -> strait_core::ConnId {
+        if self.over_pipes {
+            return self.nodes[from].dial_pipe(self.now, address(to), peer).expect("room");
+        }
         self.nodes[from].dial(self.now, SOCKET, address(to), peer).expect("room")
     }
 
@@ -144,6 +170,7 @@ impl Net {
 
     /// A node's process dies without a word and starts again with the same identity.
     pub fn restart(&mut self, number: usize, limits: Limits) {
+        self.reset_pipes(number);
         self.nodes[number] = seeded(number, limits, self.now, number as u8 + 101);
         self.events[number].clear();
     }
@@ -186,7 +213,8 @@ impl Net {
                 continue;
             }
             self.transmit(node);
-            if !self.take_events(node) {
+            self.transmit_pipes(node);
+            if !self.take_events(node) && !self.nodes[node].has_work() {
                 return;
             }
         }
@@ -240,7 +268,7 @@ impl Net {
         }
         let wire = self.wire.first_key_value().map(|((at, _), _)| *at);
         let wakes = self.nodes.iter().filter_map(|node| node.poll_wake()).map(|(at, _)| at);
-        let Some(next) = wakes.chain(wire).min().filter(|next| *next <= limit) else {
+        let Some(next) = wakes.chain(wire).chain(self.pipes_due()).min().filter(|next| *next <= limit) else {
             self.now = limit;
             return false;
         };
@@ -249,6 +277,7 @@ impl Net {
             let (_, (from, to, bytes)) = self.wire.pop_first().expect("just seen");
             self.deliver(from, to, &bytes);
         }
+        self.deliver_pipes();
         for node in 0..self.nodes.len() {
             (self.on_node)(Some(node));
             self.nodes[node].handle_timeout(self.now);
