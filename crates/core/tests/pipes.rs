@@ -48,11 +48,8 @@ fn an_app_that_does_not_read_stops_the_pipe_and_nothing_is_lost() {
     assert_eq!(net.count(0, |event| matches!(event, Event::Pong { stream, result: Ok(_) } if *stream == ping)), 1);
     let mut read = 0;
     net.until(|net| {
-        loop {
-            match net.nodes[1].read(net.now, theirs, 1 << 20).expect("not reset") {
-                RawRead::Chunk(chunk) => read += chunk.len(),
-                _ => break,
-            }
+        while let RawRead::Chunk(chunk) = net.nodes[1].read(net.now, theirs, 1 << 20).expect("not reset") {
+            read += chunk.len();
         }
         net.settle(1);
         while !data.is_empty() && net.nodes[0].write(net.now, ours, &mut data).expect("open") > 0 {}

@@ -14,6 +14,7 @@ use crate::shared::Shared;
 pub struct Builder {
     identity: Option<Keypair>,
     listen: Vec<SocketAddr>,
+    listen_tcp: Vec<SocketAddr>,
     limits: Limits,
     agent: String,
 }
@@ -23,6 +24,7 @@ impl Builder {
         Builder {
             identity: None,
             listen: Vec::new(),
+            listen_tcp: Vec::new(),
             limits: Limits::default(),
             agent: concat!("strait/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
@@ -40,6 +42,14 @@ impl Builder {
     #[must_use]
     pub fn listen(mut self, address: SocketAddr) -> Builder {
         self.listen.push(address);
+        self
+    }
+
+    /// Where to listen for TCP beside QUIC: may be called more than once. Without it the node dials TCP addresses and listens at none. Port 0
+    /// takes a free one.
+    #[must_use]
+    pub fn listen_tcp(mut self, address: SocketAddr) -> Builder {
+        self.listen_tcp.push(address);
         self
     }
 
@@ -75,6 +85,7 @@ impl Builder {
         } else {
             Sockets::bind(&self.listen)?
         };
+        let sockets = sockets.and_tcp(&self.listen_tcp)?;
         let config = Config {
             keypair: self.identity.unwrap_or_else(Keypair::generate_ed25519),
             agent: self.agent,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use strait_core::{ConnId, DialError, Multiaddr, PeerId, SocketId};
 use tokio::sync::mpsc;
 
-use crate::address::socket_address;
+use crate::address::{Way, socket_address};
 use crate::error::ConnectError;
 use crate::shared::{DialSender, Shared};
 
@@ -71,9 +71,12 @@ fn begin<'a>(shared: &'a Shared, peer: PeerId, results: &DialSender) -> (Dials<'
     let (mut open, mut attempts) = (Vec::new(), Vec::new());
     shared.ask(|state, now| {
         for address in state.addresses(&peer).into_iter().rev().take(DIALS_MAX) {
-            let dialled = socket_address(&address).and_then(|(remote, named)| {
+            let dialled = socket_address(&address).and_then(|(way, remote, named)| {
                 if let Some(found) = named.filter(|named| *named != peer) {
                     return Err(DialError::WrongPeer { wanted: peer, found });
+                }
+                if way == Way::Tcp {
+                    return state.core.dial_pipe(now, remote, peer);
                 }
                 let socket = state.sockets.iter().position(|local| local.is_ipv4() == remote.is_ipv4());
                 let Some(socket) = socket.and_then(|at| u8::try_from(at).ok()) else {

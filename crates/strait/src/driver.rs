@@ -1,4 +1,4 @@
-//! The tokio driver: UDP with segmentation offload both ways, batched receives, one task.
+//! The tokio driver: UDP with segmentation offload both ways, batched receives, one task. TCP is in `tcp.rs`.
 
 use std::future::Future;
 use std::io::{ErrorKind, IoSliceMut};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::BytesMut;
 use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
-use strait_core::{Env, Meta, Multiaddr, SocketId, Transmit, WallClock};
+use strait_core::{Env, Meta, Multiaddr, PipeAction, SocketId, Transmit, WallClock, tcp_address};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
@@ -19,6 +19,7 @@ use crate::address::quic_address;
 use crate::error::StartError;
 use crate::runtime::{Runtime, Task};
 use crate::shared::Shared;
+use crate::tcp::Tcp;
 use crate::turn::{DriverCounters, Ports, Rest, Turn};
 
 /// Kernel buffers that are asked for: 64 handshakes at once or a burst of bulk overflow the usual 208 KiB. The system may give less.
@@ -81,6 +82,7 @@ struct Socket {
 pub(crate) struct Sockets {
     sockets: Vec<Socket>,
     buffers: Vec<u8>,
+    pub(crate) tcp: Tcp,
     pub(crate) counters: DriverCounters,
 }
 
@@ -91,12 +93,18 @@ impl Sockets {
             .map(|address| open(*address).map_err(|error| StartError::Bind { address: *address, error }))
             .collect();
         let buffers = vec![0; BATCH * MESSAGE_BYTES_MAX];
-        Ok(Sockets { sockets: sockets?, buffers, counters: DriverCounters::default() })
+        Ok(Sockets { sockets: sockets?, buffers, tcp: Tcp::default(), counters: DriverCounters::default() })
     }
 
     pub(crate) fn and(mut self, other: Sockets) -> Sockets {
         self.sockets.extend(other.sockets);
         self
+    }
+
+    /// Listens for TCP too.
+    pub(crate) fn and_tcp(mut self, addresses: &[SocketAddr]) -> Result<Sockets, StartError> {
+        self.tcp = Tcp::bind(addresses)?;
+        Ok(self)
     }
 
     pub(crate) fn local_addrs(&self) -> Vec<SocketAddr> {
@@ -105,22 +113,22 @@ impl Sockets {
 
     /// Where others may reach this node: bound addresses, with those of the interfaces in place of a wildcard.
     pub(crate) fn reachable_addrs(&self) -> Vec<Multiaddr> {
-        let mut all = Vec::new();
-        for socket in &self.sockets {
-            if !socket.local.ip().is_unspecified() {
-                all.push(quic_address(socket.local));
-                continue;
-            }
-            let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
-            let mut ips: Vec<IpAddr> =
-                interfaces.iter().map(if_addrs::Interface::ip).filter(|ip| usable(ip, &socket.local)).collect();
-            // Loopback last: it works from this machine only.
-            ips.sort_by_key(|ip| (ip.is_loopback(), *ip));
-            ips.dedup();
-            all.extend(ips.into_iter().map(|ip| quic_address(SocketAddr::new(ip, socket.local.port()))));
-        }
-        all
+        let udp = self.sockets.iter().flat_map(|socket| seen_at(socket.local)).map(quic_address);
+        udp.chain(self.tcp.local_addrs().iter().flat_map(|local| seen_at(*local)).map(tcp_address)).collect()
     }
+}
+
+/// The addresses that a bound one stands for.
+fn seen_at(local: SocketAddr) -> Vec<SocketAddr> {
+    if !local.ip().is_unspecified() {
+        return vec![local];
+    }
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+    let mut ips: Vec<IpAddr> = interfaces.iter().map(if_addrs::Interface::ip).filter(|ip| usable(ip, &local)).collect();
+    // Loopback last: it works from this machine only.
+    ips.sort_by_key(|ip| (ip.is_loopback(), *ip));
+    ips.dedup();
+    ips.into_iter().map(|ip| SocketAddr::new(ip, local.port())).collect()
 }
 
 /// Whether an interface's address can be told to others: of the socket's family, and not link-local, which needs a zone.
@@ -212,6 +220,10 @@ impl Ports for Sockets {
         }
     }
 
+    fn pipe(&mut self, action: &PipeAction, bytes: &[u8]) -> bool {
+        self.tcp.act(action, bytes)
+    }
+
     fn segments_max(&self) -> NonZeroUsize {
         let least = self.sockets.iter().map(|socket| socket.state.max_gso_segments()).min().unwrap_or(1);
         NonZeroUsize::new(least.min(SEGMENTS_MAX)).unwrap_or(NonZeroUsize::MIN)
@@ -226,6 +238,7 @@ fn unmapped(address: SocketAddr) -> SocketAddr {
 /// Runs a node until it is closed and all its peers are told.
 pub(crate) async fn run(shared: Arc<Shared>, mut sockets: Sockets) {
     let mut turn = Turn::new(shared.clone());
+    sockets.tcp.start(&shared);
     let mut sleep = pin!(tokio::time::sleep(Duration::ZERO));
     let mut armed: Option<Instant> = None;
     loop {
@@ -233,6 +246,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut sockets: Sockets) {
         // Everybody whom this has made ready goes first, and so do those who were ready anyway; then all they want leaves together.
         yield_once().await;
         let rest = turn.second(&mut sockets);
+        sockets.counters.accept_rests = sockets.tcp.rests();
         shared.lock().driver = sockets.counters;
         if shared.is_finished() {
             return shared.drop_handlers();

@@ -46,9 +46,10 @@ mod node;
 mod runtime;
 mod shared;
 mod stream;
+mod tcp;
 pub mod turn;
 
-pub use address::{quic_address, socket_address};
+pub use address::{Way, quic_address, socket_address, tcp_address};
 pub use builder::Builder;
 pub use error::{ConnectError, OpenError, PingError, ServeError, StartError};
 pub use handler::{Incoming, IntoReply};

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::BytesMut;
-use strait_core::{Meta, Transmit};
+use strait_core::{Meta, PipeAction, PipeEvent, Transmit};
 
 use crate::shared::Shared;
 
@@ -22,6 +22,12 @@ pub trait Ports {
     fn receive(&mut self, take: &mut dyn FnMut(Meta, BytesMut)) -> bool;
     /// Sends. False when the socket has no room: the turn keeps the transmit and stops.
     fn send(&mut self, transmit: &Transmit, bytes: &[u8]) -> bool;
+    /// Does what the core asks for to a pipe. False when a write was not taken whole: the ports keep the rest, and tell the core when it
+    /// has left.
+    fn pipe(&mut self, action: &PipeAction, bytes: &[u8]) -> bool {
+        let _ = (action, bytes);
+        true
+    }
     /// How many datagrams of equal size one send may carry.
     fn segments_max(&self) -> NonZeroUsize;
 }
@@ -40,6 +46,8 @@ pub struct DriverCounters {
     pub send_errors: u64,
     /// Times the driver woke up.
     pub wakeups: u64,
+    /// Times that no TCP connection could be accepted, for want of descriptors or memory, and a listener rested.
+    pub accept_rests: u64,
     /// Bytes copied from the socket's buffer into datagrams.
     pub bytes_copied: u64,
 }
@@ -59,6 +67,8 @@ pub struct Rest {
 pub struct Turn {
     shared: Arc<Shared>,
     buffer: Vec<u8>,
+    /// What is written to a pipe.
+    written: Vec<u8>,
     /// What a full socket did not take.
     kept: Option<Transmit>,
     batch: Vec<(Meta, BytesMut)>,
@@ -68,7 +78,7 @@ pub struct Turn {
 impl Turn {
     /// For the node behind `shared`.
     pub fn new(shared: Arc<Shared>) -> Turn {
-        Turn { shared, buffer: Vec::new(), kept: None, batch: Vec::new(), work_left: false }
+        Turn { shared, buffer: Vec::new(), written: Vec::new(), kept: None, batch: Vec::new(), work_left: false }
     }
 
     /// The first half. Afterwards let the tasks that are ready run, then call [`second`](Self::second).
@@ -118,12 +128,15 @@ impl Turn {
         self.work_left |= !starts.is_empty();
         shared.start(starts);
         let blocked = self.drain(ports, now);
+        self.drain_pipes(ports, now);
         let mut starts = Vec::new();
         let mut state = shared.lock();
         // A connection may have ended with its last packet.
         while let Some(event) = state.core.poll_event() {
             state.dispatch(&shared, event, &mut starts);
         }
+        // Writing has given streams room.
+        self.work_left |= state.core.has_work();
         let draining = state.draining;
         let wake = state.core.poll_wake().map(|(at, _)| at);
         drop(state);
@@ -133,6 +146,24 @@ impl Turn {
             shared.closing.notify_waiters();
         }
         Rest { work_left: self.work_left, blocked, wake }
+    }
+
+    /// Writes to pipes until nothing is left or all are full.
+    fn drain_pipes(&mut self, ports: &mut dyn Ports, now: Instant) {
+        let mut full = None;
+        loop {
+            let mut state = self.shared.lock();
+            if let Some(conn) = full.take() {
+                state.core.handle_pipe(now, conn, PipeEvent::Full);
+            }
+            let Some(action) = state.core.poll_pipe(now, &mut self.written) else {
+                return;
+            };
+            drop(state);
+            if let (false, PipeAction::Write { conn }) = (ports.pipe(&action, &self.written), &action) {
+                full = Some(*conn);
+            }
+        }
     }
 
     /// Sends until nothing is left or the socket is full.

@@ -1,5 +1,7 @@
 //! Dropping a handle cancels what it stood for; closing lets what is under way finish.
 
+mod common;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,12 +10,12 @@ use tokio::sync::{Notify, oneshot};
 
 const SLOW: Request = Request::new("/test/slow/1", 100, 100, Duration::from_secs(60), 2);
 
+/// Over QUIC here; `over_tcp.rs` runs the same tests over TCP.
+#[allow(dead_code, reason = "that file has its own")]
+const TCP: bool = false;
+
 async fn pair() -> (Node, Node) {
-    let any = "127.0.0.1:0".parse().expect("an address");
-    let server = Node::builder().listen(any).start().await.expect("starts");
-    let client = Node::builder().listen(any).start().await.expect("starts");
-    client.connect(server.peer_id(), &server.listen_addrs()).await.expect("connects");
-    (client, server)
+    common::pair(crate::TCP).await
 }
 
 /// Tells when it is dropped.

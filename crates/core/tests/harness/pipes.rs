@@ -121,12 +121,12 @@ impl Net {
         let (pipe, end) = self.find(node, conn);
         let mut rest = bytes;
         while !rest.is_empty() {
-            let most = if self.random() % 4 == 0 { 1 + self.random() as usize % 100 } else { PIPE_CHUNK_BYTES_MAX };
+            let most = if self.random().is_multiple_of(4) { 1 + self.random() as usize % 100 } else { PIPE_CHUNK_BYTES_MAX };
             let (piece, later) = rest.split_at(most.min(rest.len()));
             let mut piece = piece.to_vec();
             for byte in &mut piece {
                 self.pipes.bytes += 1;
-                if self.pipes.corrupt_every.is_some_and(|every| self.pipes.bytes % every == 0) {
+                if self.pipes.corrupt_every.is_some_and(|every| self.pipes.bytes.is_multiple_of(every)) {
                     *byte ^= 1;
                 }
             }
