@@ -6,7 +6,10 @@
 //!
 //! * held bytes <= granted bytes (each owner keeps what it allocates under its grants),
 //! * granted bytes of an account <= its ceiling,
-//! * the sum over accounts of max(floor, granted) <= budget.
+//! * the sum over accounts of max(floor, granted without spare) + spare <= budget.
+//!
+//! Spare bytes are those that only make an account faster: wider windows, a longer queue. They never come out of its floor, or a
+//! connection that was busy would have used up by itself what it was promised for its messages.
 //!
 //! Sums are kept in atomics only because a node is moved between threads; nothing here waits or spins.
 
@@ -22,7 +25,7 @@ pub struct Ledger {
 #[derive(Debug)]
 struct Pool {
     budget: u64,
-    /// Sum over accounts of max(floor, granted).
+    /// Sum over accounts of max(floor, granted - spare) + spare.
     committed: AtomicU64,
     refused: AtomicU64,
     /// Counts returns, so that whoever was refused can tell that it is worth asking again.
@@ -77,7 +80,7 @@ impl Ledger {
             self.pool.refused.fetch_add(1, Relaxed);
             return None;
         }
-        Some(Arc::new(Account { pool: self.pool.clone(), floor, max, granted: AtomicU64::new(0) }))
+        Some(Arc::new(Account { pool: self.pool.clone(), floor, max, granted: AtomicU64::new(0), spare: AtomicU64::new(0) }))
     }
 }
 
@@ -87,7 +90,9 @@ pub struct Account {
     pool: Arc<Pool>,
     floor: u64,
     max: u64,
+    /// With the spare bytes.
     granted: AtomicU64,
+    spare: AtomicU64,
 }
 
 impl Account {
@@ -104,17 +109,32 @@ impl Account {
     /// Asks for `bytes`. `None`, with nothing changed but a counter, when they are above the account's ceiling or
     /// the node has no spare bytes above all floors: the caller waits, which is back-pressure.
     pub fn grant(self: &Arc<Account>, bytes: u64) -> Option<Grant> {
-        self.take(bytes).then(|| Grant { account: self.clone(), bytes })
+        self.take(bytes).then(|| Grant { account: self.clone(), bytes, spare: 0 })
     }
 
     fn take(&self, bytes: u64) -> bool {
+        self.draw(bytes, |account, before| {
+            let spare = account.spare.load(Relaxed);
+            account.above_floor(before.saturating_sub(spare), before.saturating_add(bytes).saturating_sub(spare))
+        })
+    }
+
+    fn take_spare(&self, bytes: u64) -> bool {
+        let drawn = self.draw(bytes, |_, _| bytes);
+        if drawn {
+            self.spare.fetch_add(bytes, Relaxed);
+        }
+        drawn
+    }
+
+    /// Grants `bytes` more if the ceiling allows them and the node has what `costs` says of it, given what was granted before.
+    fn draw(&self, bytes: u64, costs: impl FnOnce(&Account, u64) -> u64) -> bool {
         let fits = |sum: u64| sum.checked_add(bytes).filter(|sum| *sum <= self.max);
         let Ok(before) = self.granted.fetch_update(Relaxed, Relaxed, fits) else {
             self.pool.refused.fetch_add(1, Relaxed);
             return false;
         };
-        let after = before.saturating_add(bytes);
-        if self.pool.commit(self.above_floor(before, after)) {
+        if self.pool.commit(costs(self, before)) {
             return true;
         }
         self.granted.fetch_sub(bytes, Relaxed);
@@ -122,10 +142,12 @@ impl Account {
         false
     }
 
-    fn give_back(&self, bytes: u64) {
-        let before = self.granted.fetch_sub(bytes, Relaxed);
-        let after = before.saturating_sub(bytes);
-        self.pool.release(self.above_floor(after, before));
+    /// Takes back `bytes`, of which `spare` were spare.
+    fn give_back(&self, bytes: u64, spare: u64) {
+        let all_spare = self.spare.fetch_sub(spare, Relaxed);
+        let before = self.granted.fetch_sub(bytes, Relaxed).saturating_sub(all_spare);
+        let after = before.saturating_sub(bytes.saturating_sub(spare));
+        self.pool.release(self.above_floor(after, before).saturating_add(spare));
     }
 
     /// How much of a growth from `low` to `high` lies above the floor.
@@ -146,6 +168,8 @@ impl Drop for Account {
 pub struct Grant {
     account: Arc<Account>,
     bytes: u64,
+    /// How many of them are spare.
+    spare: u64,
 }
 
 impl Grant {
@@ -157,27 +181,42 @@ impl Grant {
     /// Changes the grant to `bytes`. Shrinking always succeeds; growing may be refused, and then nothing has changed.
     #[must_use]
     pub fn resize(&mut self, bytes: u64) -> bool {
-        match bytes.checked_sub(self.bytes) {
-            Some(more) if !self.account.take(more) => return false,
-            Some(_) => {}
-            None => self.account.give_back(self.bytes.saturating_sub(bytes)),
-        }
-        self.bytes = bytes;
-        true
+        self.change(bytes, |account, more| (account.take(more), 0))
     }
 
-    /// Gives back all that is above `bytes`.
-    pub fn shrink(&mut self, bytes: u64) {
-        if bytes < self.bytes {
-            self.account.give_back(self.bytes.saturating_sub(bytes));
+    /// The same, and what it grows by is spare: it is not taken from the account's floor.
+    #[must_use]
+    pub fn resize_spare(&mut self, bytes: u64) -> bool {
+        self.change(bytes, |account, more| (account.take_spare(more), more))
+    }
+
+    fn change(&mut self, bytes: u64, take: impl FnOnce(&Account, u64) -> (bool, u64)) -> bool {
+        let Some(more) = bytes.checked_sub(self.bytes) else {
+            self.shrink(bytes);
+            return true;
+        };
+        let (taken, spare) = take(&self.account, more);
+        if taken {
             self.bytes = bytes;
+            self.spare = self.spare.saturating_add(spare);
+        }
+        taken
+    }
+
+    /// Gives back all that is above `bytes`, spare ones first.
+    pub fn shrink(&mut self, bytes: u64) {
+        if let Some(less) = self.bytes.checked_sub(bytes).filter(|less| *less > 0) {
+            let spare = less.min(self.spare);
+            self.account.give_back(less, spare);
+            self.bytes = bytes;
+            self.spare = self.spare.saturating_sub(spare);
         }
     }
 }
 
 impl Drop for Grant {
     fn drop(&mut self) {
-        self.account.give_back(self.bytes);
+        self.account.give_back(self.bytes, self.spare);
     }
 }
 
@@ -223,25 +262,46 @@ mod tests {
         assert_eq!(ledger.committed(), 0);
     }
 
+    #[test]
+    fn what_is_spare_leaves_the_floor_alone() {
+        let ledger = Ledger::new(100);
+        let account = ledger.open(40, 100).expect("fits");
+        let mut window = account.grant(10).expect("of the floor");
+        assert!(window.resize_spare(70), "all 60 bytes above the floor");
+        assert!(!window.resize_spare(71), "the rest is the floor");
+        let message = account.grant(30).expect("what the floor has beside the window's first 10");
+        assert_eq!((ledger.committed(), account.granted()), (100, 100));
+        window.shrink(5);
+        assert_eq!((ledger.committed(), account.granted()), (40, 35), "spare bytes go first");
+        drop((window, message));
+        assert_eq!((ledger.committed(), account.granted()), (40, 0));
+    }
+
     proptest! {
         #[test]
-        fn sums_hold_whatever_the_order(ops in proptest::collection::vec((0usize..4, 0u64..60), 1..200)) {
+        fn sums_hold_whatever_the_order(ops in proptest::collection::vec((0usize..6, 0u64..60), 1..200)) {
             let ledger = Ledger::new(200);
             let accounts: Vec<_> = [(10, 80), (0, 200), (50, 50)].iter()
                 .map(|(floor, max)| (*floor, ledger.open(*floor, *max).expect("floors fit"))).collect();
             let mut grants: Vec<(usize, Grant)> = Vec::new();
             for (which, bytes) in ops {
-                match accounts.get(which) {
-                    Some((_, account)) => grants.extend(account.grant(bytes).map(|grant| (which, grant))),
-                    None if grants.is_empty() => {}
-                    None => { let at = bytes as usize % grants.len(); drop(grants.swap_remove(at)); }
+                let at = (bytes as usize).checked_rem(grants.len()).unwrap_or(0);
+                match (accounts.get(which), grants.get_mut(at)) {
+                    (Some((_, account)), _) => grants.extend(account.grant(bytes).map(|grant| (which, grant))),
+                    (None, None) => {}
+                    (None, Some((_, grant))) => match which {
+                        3 => drop(grants.swap_remove(at)),
+                        4 => { let _ = grant.resize(bytes); }
+                        _ => { let _ = grant.resize_spare(bytes); }
+                    },
                 }
                 let mut sum = 0;
                 for (at, (floor, account)) in accounts.iter().enumerate() {
                     let granted: u64 = grants.iter().filter(|(of, _)| *of == at).map(|(_, grant)| grant.bytes()).sum();
                     prop_assert_eq!(granted, account.granted());
                     prop_assert!(granted <= account.max());
-                    sum += granted.max(*floor);
+                    let spare: u64 = grants.iter().filter(|(of, _)| *of == at).map(|(_, grant)| grant.spare).sum();
+                    sum += (granted - spare).max(*floor) + spare;
                 }
                 prop_assert_eq!(sum, ledger.committed());
                 prop_assert!(sum <= ledger.budget());

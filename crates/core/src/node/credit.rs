@@ -51,7 +51,7 @@ impl Credit {
 
     fn grow(&mut self, receive_window: u64, send_window: u64, streams: u32) -> bool {
         let cost = cost(receive_window, send_window, streams);
-        if cost > self.ceiling || !self.grant.resize(cost) {
+        if cost > self.ceiling || !self.grant.resize_spare(cost) {
             return false;
         }
         (self.receive_window, self.send_window, self.streams) = (receive_window, send_window, streams);

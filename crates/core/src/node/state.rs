@@ -96,7 +96,7 @@ impl Inbox {
         if wanted > self.grant.bytes() {
             // Grown in steps, so that the ledger is not asked for each datagram.
             let more = self.grant.bytes().saturating_add(limits.inbox_bytes_min).max(wanted);
-            if more > limits.inbox_bytes_max || !self.grant.resize(more) {
+            if more > limits.inbox_bytes_max || !self.grant.resize_spare(more) {
                 return false;
             }
         }
