@@ -47,9 +47,10 @@ struct Full {
 }
 
 impl Full {
-    async fn start(gated: &mut Gated, to: &Path, copy: &Path) -> Full {
+    async fn start(gated: &mut Gated, to: &Path, copy: &Path, more: &[&str]) -> Full {
         let args = [env!("CARGO_BIN_EXE_strait"), "get", &gated.ticket, "-q", "-o", to.to_str().unwrap()];
-        let mut child = on_small_disk(to, copy, &args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            on_small_disk(to, copy, &[&args, more].concat()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         gated.reached().await;
         let disk = Path::new("/proc").join(child.id().to_string()).join("root").join(to.strip_prefix("/").unwrap());
         let mut filler = fs::File::create(disk.join("filler")).unwrap();
@@ -78,7 +79,7 @@ async fn a_transfer_waits_for_space_and_goes_on() {
     write(&from.path().join("top/long"), &pattern(CONTENT - 200_000, 1));
     (0..50).for_each(|i| write(&from.path().join(format!("top/many/{i}")), &pattern(4000, i)));
     let mut gated = Gated::start(Arc::new(source(&[from.path().join("top")])), GATE, None, None).await;
-    let mut full = Full::start(&mut gated, to.path(), copy.path()).await;
+    let mut full = Full::start(&mut gated, to.path(), copy.path(), &[]).await;
     assert!(full.child.try_wait().unwrap().is_none(), "it waits");
     fs::remove_file(full.disk.join("filler")).unwrap();
     full.hear("going on");
@@ -95,10 +96,26 @@ async fn a_transfer_that_waits_for_space_can_be_stopped() {
     let (from, to, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     write(&from.path().join("file"), &pattern(CONTENT, 1));
     let mut gated = Gated::start(Arc::new(source(&[from.path().join("file")])), GATE, None, None).await;
-    let mut full = Full::start(&mut gated, to.path(), copy.path()).await;
+    let mut full = Full::start(&mut gated, to.path(), copy.path(), &[]).await;
     let stopped = Command::new("pkill").args(["-TERM", "-P", &full.child.id().to_string()]).status().unwrap();
     assert!(stopped.success());
     assert_eq!(tokio::task::spawn_blocking(move || full.child.wait().unwrap()).await.unwrap().code(), Some(143));
+    let kept: Vec<_> = contents(copy.path()).into_keys().collect();
+    assert!(kept.iter().any(|name| name.ends_with("tree/file")) && !kept.contains(&"file".into()), "{kept:?}");
+}
+
+/// TR-69: `--timeout` bounds the wait for space, and says what to do. What was fetched is kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_wait_for_space_ends_with_the_timeout() {
+    if !may_mount() {
+        return;
+    }
+    let (from, to, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    write(&from.path().join("file"), &pattern(CONTENT, 1));
+    let mut gated = Gated::start(Arc::new(source(&[from.path().join("file")])), GATE, None, None).await;
+    let mut full = Full::start(&mut gated, to.path(), copy.path(), &["--timeout", "2s"]).await;
+    full.hear("the disk or your quota is full");
+    assert_eq!(tokio::task::spawn_blocking(move || full.child.wait().unwrap()).await.unwrap().code(), Some(9));
     let kept: Vec<_> = contents(copy.path()).into_keys().collect();
     assert!(kept.iter().any(|name| name.ends_with("tree/file")) && !kept.contains(&"file".into()), "{kept:?}");
 }

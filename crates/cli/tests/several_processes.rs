@@ -79,7 +79,8 @@ fn three_providers_and_one_is_killed() {
     }
 }
 
-/// A provider that is killed and started again with the same identity and address is gone on with.
+/// TR-44: a provider that is killed (SIGKILL: it says nothing) and started again with the same identity and address is gone on with, and
+/// no chunk that was verified is fetched again.
 #[cfg(unix)]
 #[test]
 fn a_provider_that_is_started_again_is_gone_on_with() {
@@ -97,12 +98,12 @@ fn a_provider_that_is_started_again_is_gone_on_with() {
     };
     let (mut sender, ticket) = start();
     let to = tempfile::tempdir().unwrap();
-    let args = ["get", &ticket, "-o", to.path().to_str().unwrap()];
-    let child = strait(&args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let args = ["get", &ticket, "--json", "-o", to.path().to_str().unwrap()];
+    let child = strait(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     while temp_folder(to.path()).is_none() && !to.path().join("large").exists() {
         std::thread::yield_now();
     }
-    sender.kill().unwrap();
+    sender.kill().unwrap(); // SIGKILL
     sender.wait().unwrap();
     let (mut sender, again) = start();
     assert_eq!(again, ticket, "the same identity, address and content");
@@ -110,7 +111,10 @@ fn a_provider_that_is_started_again_is_gone_on_with() {
     sender.kill().unwrap();
     sender.wait().unwrap();
     assert_code(&output, 0);
-    assert_eq!(std::fs::read(to.path().join("large")).unwrap(), pattern(48 << 20, 2));
+    assert!(std::fs::read(to.path().join("large")).unwrap() == pattern(48 << 20, 2));
+    let done = events(&output).pop().unwrap();
+    assert_eq!(done["fetched_bytes"].as_u64().unwrap(), 48 << 20, "each chunk came once: {done}");
+    assert_eq!(done["resumed_bytes"], 0);
 }
 
 #[test]

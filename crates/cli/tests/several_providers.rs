@@ -277,3 +277,37 @@ async fn two_providers_share_the_work() {
     assert!(outcome.given.iter().all(|given| given.chunks > 96 / 3), "{:?}", outcome.given);
     assert!(outcome.duplicates <= 4, "{}", outcome.duplicates);
 }
+
+/// TR-45: done goes to who gave a chunk, and not to who gave only the manifest. When no chunk was needed it goes to
+/// who gave the manifest, so that a sender which waits for one copy ends.
+#[tokio::test(start_paused = true)]
+async fn done_goes_to_those_that_gave_something() {
+    for (count, expected) in [(8, "giver"), (0, "manifest only")] {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let provider = if count == 0 {
+            write(&from.path().join("file"), EMPTY);
+            provider(&[from.path().join("file")])
+        } else {
+            chunks(from.path(), count)
+        };
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let (one, two) = (told.clone(), told.clone());
+        let done = |told: &Mutex<Vec<_>>, ask, name| {
+            if ask == Ask::Done {
+                told.lock().unwrap().push(name)
+            }
+        };
+        let stage = Stage::new(&provider)
+            .with("giver", 2 * SECOND, MS, move |ask, _, reply| {
+                done(&one, ask, "giver");
+                Ok(reply)
+            })
+            .with("manifest only", MS, MS, move |ask, _, reply| {
+                done(&two, ask, "manifest only");
+                Ok(if let Ask::Chunk { .. } = ask { decline(Status::NotYet, "") } else { reply })
+            });
+        stage.get(to.path()).await.0.unwrap();
+        assert_same(from.path(), to.path());
+        assert_eq!(*told.lock().unwrap(), [expected]);
+    }
+}

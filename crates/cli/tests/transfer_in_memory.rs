@@ -194,3 +194,28 @@ async fn an_unanswered_done_changes_nothing() {
     assert_eq!(told.load(Ordering::Relaxed), 1);
     assert_same(from.path(), to.path());
 }
+
+/// Small files share chunks: 5,000 files of 4 KiB take a request for each chunk and a few more, not one for each file.
+#[tokio::test]
+async fn files_of_4_kib_take_a_request_for_each_chunk() {
+    const FILES: usize = 5000;
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let bytes = pattern(FILES * 4096, 1);
+    for (i, file) in bytes.chunks(4096).enumerate() {
+        write(&from.path().join(format!("top/{}/{i}", i % 50)), file);
+    }
+    let provider = provider(&[from.path().join("top")]);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let meddle = move |_, reply| {
+        count.fetch_add(1, Ordering::Relaxed);
+        Ok(reply)
+    };
+    let outcome = get_near(&provider, to.path(), meddle).await.unwrap();
+    let chunks = bytes.len().div_ceil(outcome.chunk_bytes as usize);
+    assert_eq!(outcome.files, FILES as u64);
+    // Beside the chunks: header, list of files, list of hashes, done.
+    let asked = asked.load(Ordering::Relaxed);
+    assert!((chunks + 4..=chunks + 8).contains(&asked), "{asked} requests for {chunks} chunks");
+    assert_same(from.path(), to.path());
+}

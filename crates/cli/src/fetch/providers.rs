@@ -67,6 +67,8 @@ struct Health {
     strikes: u32,
     /// One request is finding out whether it answers.
     probing: bool,
+    /// It has given a chunk.
+    gave: bool,
 }
 
 /// It does not answer.
@@ -206,7 +208,7 @@ impl<F: Fetch> Providers<F> {
         let _probe = Probe::begin(&self.0.members[member]);
         let result = ask(&self.0.members[member].fetch, part).await;
         match &result {
-            Ok(_) => self.gave(member),
+            Ok(_) => self.gave(member, matches!(part.ask, Ask::Chunk { .. })),
             Err(Miss::Silent(failure)) => self.silent(member, began, failure),
             Err(Miss::NotHere) => {
                 lock(&self.0.members[member].health).answered = true;
@@ -228,8 +230,9 @@ impl<F: Fetch> Providers<F> {
         (self.0.tell)(&News::silent(format!("provider {name} {words}"), &name, since, why));
     }
 
-    fn gave(&self, member: usize) {
+    fn gave(&self, member: usize, chunk: bool) {
         let mut health = lock(&self.0.members[member].health);
+        health.gave |= chunk;
         let was = health.silence.take();
         (health.answered, health.strikes, health.not_before) = (true, 0, None);
         drop(health);
@@ -341,12 +344,17 @@ impl<F: Fetch> Providers<F> {
         }
     }
 
-    /// Tells all who gave something, once, that a copy is in place (TR-45). Says whether all have heard it.
+    /// Tells all who gave a chunk, once, that a copy is in place (TR-45): also who was slow and is left alone for a while, but not who does
+    /// not answer. If no chunk was needed, all who gave the manifest. Says whether all have heard it.
     pub(super) async fn done(&self) -> bool {
+        let there = |health: &Health| health.out.is_none() && health.silence.is_none();
+        let gave: Vec<_> = self.0.members.iter().map(|member| lock(&member.health).gave).collect();
+        let nobody = !gave.contains(&true);
         let mut open = JoinSet::new();
-        for member in 0..self.count() {
+        for (member, gave) in gave.into_iter().enumerate() {
             let told = self.clone();
-            if self.standing(member, Instant::now()) == Standing::Ready {
+            let health = lock(&self.0.members[member].health);
+            if there(&health) && (gave || nobody && health.answered) {
                 open.spawn(async move { told.0.members[member].fetch.fetch(Ask::Done).await.is_ok() });
             }
         }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use strait::{Breach, DialError, Node, RequestError};
 
+use super::pulse::{Pulse, pong_within};
 use super::{connect, definition, dial_failure};
 use crate::exit::{Code, Failure};
 use crate::fetch::{Fetch, FetchError};
@@ -22,13 +23,14 @@ pub struct Far {
     met: AtomicBool,
     /// It has answered a request: it is there, and serves.
     answered: AtomicBool,
+    pulse: Pulse,
     progress: Arc<Progress>,
 }
 
 impl Far {
     /// The provider of this ticket. Nothing is sent yet.
     pub fn new(node: Node, ticket: Ticket, progress: Arc<Progress>) -> Far {
-        Far { node, ticket, met: AtomicBool::new(false), answered: AtomicBool::new(false), progress }
+        Far { node, ticket, met: AtomicBool::new(false), answered: AtomicBool::new(false), pulse: Pulse::new(), progress }
     }
 
     /// The same, connected.
@@ -102,7 +104,16 @@ impl Fetch for Far {
     async fn fetch(&self, ask: Ask) -> Result<Bytes, FetchError> {
         self.connected().await?;
         let request = ask.encode(&self.ticket.root);
-        let reply = self.node.request(self.ticket.peer, definition(ask.protocol()), request).await;
+        let peer = self.ticket.peer;
+        let ping = || {
+            let round_trip = self.node.path(peer).map(|(_, round_trip)| round_trip).unwrap_or_default();
+            (pong_within(round_trip), self.node.ping(peer))
+        };
+        let Some(reply) = self.pulse.during(self.node.request(peer, definition(ask.protocol()), request), ping).await else {
+            // Nobody is there at the other end of this connection: it is dialled anew, at all addresses that are known.
+            self.node.disconnect(peer);
+            return Err(FetchError::Again("it answers neither requests nor pings".to_owned()));
+        };
         let message = reply.map_err(|error| self.failed(error))?;
         self.answered.store(true, Ordering::Relaxed);
         Ok(message.into_bytes())

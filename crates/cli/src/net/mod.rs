@@ -2,6 +2,7 @@
 
 mod addrs;
 mod far;
+mod pulse;
 
 pub use addrs::for_ticket;
 pub use far::Far;

@@ -70,6 +70,20 @@ impl Folder {
         self.disk.run(Op::MakeFolder(&self.path.join(name)), || system::make_folder(&self.held, name, private))
     }
 
+    /// Whether it belongs to the user that a file belongs to which is made in it now. So it is right also where the file system, not this
+    /// process, says who owns what is made. A file of this name is made and removed; where that is forbidden, it is another's folder.
+    pub(super) fn is_own(&self, probe: &str) -> io::Result<bool> {
+        self.remove(probe)?;
+        let file = match self.create(probe, false) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(false),
+            made => made?.file,
+        };
+        let own = system::owner(&file)? == system::owner(&*self.held)?;
+        drop(file); // before it is removed, which not every system allows otherwise
+        self.remove(probe)?;
+        Ok(own)
+    }
+
     /// Creates a file that must not be there yet. The umask applies.
     pub(super) fn create(&self, name: &str, executable: bool) -> io::Result<Open> {
         let path = self.path.join(name);

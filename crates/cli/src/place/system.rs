@@ -46,6 +46,11 @@ mod unix {
         Ok(rustix::fs::mkdirat(at, name, Mode::from_raw_mode(mode))?)
     }
 
+    /// The user that it belongs to.
+    pub(in super::super) fn owner(of: impl std::os::fd::AsFd) -> io::Result<Option<u32>> {
+        Ok(Some(rustix::fs::fstat(of)?.st_uid))
+    }
+
     pub(in super::super) fn create(at: &Held, name: &str, executable: bool) -> io::Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = if executable { 0o777 } else { 0o666 };
@@ -154,6 +159,10 @@ mod other {
 
     pub(in super::super) fn make_folder(at: &Held, name: &str, _: bool) -> io::Result<()> {
         fs::create_dir(at.join(name))
+    }
+
+    pub(in super::super) fn owner<T>(_: T) -> io::Result<Option<u32>> {
+        Ok(None) // what others may do here is up to access lists that are inherited
     }
 
     pub(in super::super) fn create(at: &Held, name: &str, _: bool) -> io::Result<File> {

@@ -19,6 +19,7 @@ use crate::tree::{Hash, Shape};
 pub const TEMP_PREFIX: &str = ".strait-";
 const LOCK: &str = "lock";
 const TREE: &str = "tree";
+const PROBE: &str = "owner";
 
 /// Lets file work in while the transfer runs, and out before it ends: so nothing is created behind the removal of the temporary folder.
 #[derive(Debug, Clone, Default)]
@@ -77,8 +78,11 @@ impl Temp {
         let dir = Folder::open(&target.dir, disk).map_err(make)?;
         let name = format!("{TEMP_PREFIX}{}", &root.to_hex()[..16]);
         let fail = |error: io::Error| Failure::disk(format_args!("make the temporary folder {shown}/{name}"), &error);
-        // Only a real folder is taken over.
-        let temp = make_or_take(&dir, &name, true).map_err(fail)?;
+        // Only a real folder is taken over, and only one of our own: its owner could change what was verified (TR-60).
+        let (temp, made) = make_or_take(&dir, &name, true).map_err(fail)?;
+        if !made && !temp.is_own(PROBE).map_err(fail)? {
+            return Err(not_own(temp.path()));
+        }
         let lock = match temp.create(LOCK, false) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => temp.file(LOCK, true),
             other => other,
@@ -100,7 +104,7 @@ impl Temp {
                 _ => {}
             }
         }
-        let tree = make_or_take(&temp, TREE, false).map_err(fail)?;
+        let (tree, _) = make_or_take(&temp, TREE, false).map_err(fail)?;
         let places = Places { dir, tree, journal: Arc::new(journal), replace: target.replace };
         Ok(Temp { places, temp, gate, site: None, keep: true, _lock: lock })
     }
@@ -180,12 +184,23 @@ pub fn leftovers(dir: &Path) -> Vec<PathBuf> {
     idle.take(10).collect()
 }
 
-/// Makes a folder, or opens that of an earlier run.
-fn make_or_take(at: &Folder, name: &str, private: bool) -> io::Result<Folder> {
-    match at.make_folder(name, private) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => at.folder(name),
-    }
+/// Makes a folder, or opens that of an earlier run. Says whether it was made.
+fn make_or_take(at: &Folder, name: &str, private: bool) -> io::Result<(Folder, bool)> {
+    let made = match at.make_folder(name, private) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        made => made.is_ok(),
+    };
+    Ok((at.folder(name)?, made))
+}
+
+/// The failure for a temporary folder that somebody else has put there.
+fn not_own(path: &Path) -> Failure {
+    Failure::new(
+        Code::TargetTaken,
+        format!("the temporary folder {} belongs to another user", path.display()),
+        "another user began the same transfer here, or wants to change what you fetch; nothing in it was used",
+        "remove it if you may, or choose a folder with -o that others cannot write to",
+    )
 }
 
 #[cfg(test)]
@@ -229,6 +244,30 @@ mod tests {
         std::os::unix::fs::symlink(other.path(), dir.path().join(name)).unwrap();
         assert!(open(dir.path(), &root).is_err());
         assert_eq!(fs::read_dir(other.path()).unwrap().count(), 0);
+    }
+
+    /// TR-60: a folder that another user made beforehand is refused and left as it is. It takes the superuser to make one.
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_of_another_user_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = blake3::hash(b"r");
+        let path = dir.path().join(format!("{TEMP_PREFIX}{}", &root.to_hex()[..16]));
+        fs::create_dir_all(path.join(TREE)).unwrap();
+        fs::write(path.join(TREE).join("theirs"), "x").unwrap();
+        drop(open(dir.path(), &root).expect("one of our own is taken over"));
+        fs::create_dir_all(path.join(TREE)).unwrap();
+        fs::write(path.join(TREE).join("theirs"), "x").unwrap();
+        if std::os::unix::fs::chown(&path, Some(4711), None).is_err() {
+            eprintln!("SKIPPED: it takes the superuser to give a folder away");
+            return;
+        }
+        let failure = open(dir.path(), &root).unwrap_err();
+        assert_eq!(failure.code, Code::TargetTaken);
+        assert!(failure.what.contains("belongs to another user"), "{}", failure.what);
+        let left: Vec<_> = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, [TREE]);
+        assert!(path.join(TREE).join("theirs").exists());
     }
 
     #[test]
