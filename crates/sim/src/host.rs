@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::exec::Exec;
-use crate::net::{Datagram, Outgoing};
+use crate::net::{Datagram, HostId, Net, Outgoing};
+use crate::tcp::{Tcp, TcpId};
 
 /// Polls of app tasks that one instant of virtual time may take before it is a livelock.
 pub(crate) const POLLS_MAX: usize = 100_000;
@@ -142,6 +143,12 @@ pub struct Turn<'a> {
     pub(crate) address: SocketAddr,
     pub(crate) inbox: &'a mut Inbox,
     pub(crate) exec: &'a mut Exec,
+    pub(crate) net: &'a mut Net,
+    pub(crate) host: HostId,
+    /// TCP sockets that were used, in the order in which what they have to say leaves.
+    pub(crate) touched: Vec<TcpId>,
+    /// Calls to them.
+    pub(crate) calls: usize,
     pub(crate) outbox: Vec<Outgoing>,
     pub(crate) received: usize,
     pub(crate) polls: usize,
@@ -181,6 +188,11 @@ impl Turn<'_> {
     /// Sends a datagram that says it comes from `source`, as an attacker can. Whoever has that address gets the answers.
     pub fn send_from(&mut self, source: SocketAddr, to: SocketAddr, payload: Bytes) {
         self.outbox.push(Outgoing { to, ecn: None, payload, source: Some(source) });
+    }
+
+    /// The host's TCP. What is written leaves when the turn's work is paid for.
+    pub fn tcp(&mut self) -> Tcp<'_> {
+        Tcp { net: self.net, host: self.host, now: self.now, touched: &mut self.touched, calls: &mut self.calls }
     }
 
     /// Polls the app tasks that are ready, until none is.

@@ -1,8 +1,8 @@
 //! A deterministic world for strait nodes: virtual time, links, faults and checkers. Made for strait's own
 //! tests, and public so that you can test your app in it.
 //!
-//! The nodes are real: the same core, the same driver turn, real QUIC and real TLS as in production. Only what
-//! they take from outside is replaced: time, randomness, the network and the executor. So a run takes no
+//! The nodes are real: the same core, the same driver turn, real QUIC, TLS, Noise and Yamux as in production. Only
+//! what they take from outside is replaced: time, randomness, the network (TCP is modelled too, see [`tcp`]) and the executor. So a run takes no
 //! longer than its computation, and is the same, byte for byte, for the same seed.
 //!
 //! ```
@@ -33,9 +33,10 @@
 //!
 //! # What can be done to a world
 //! * Links ([`Link`], per direction): latency, jitter (which reorders), loss, duplication, bit flips, bandwidth
-//!   with a bounded queue, cuts.
-//! * Hosts ([`World`]): freeze, crash and restart, a change of address behind their back, a slow processor
+//!   with a bounded queue, cuts, for UDP or TCP alone too.
+//! * Hosts ([`World`]): freeze, crash, kill and restart, a change of address behind their back, a slow processor
 //!   ([`Cost`]).
+//! * What a node is reached over ([`NodeConfig::over`]): QUIC, TCP with TLS, TCP with Noise.
 //! * Other programs: anything that implements [`Host`], or a bare socket ([`World::raw_socket`]), for attackers.
 //!
 //! # What is checked after each step
@@ -44,7 +45,7 @@
 //! * Nothing spins: neither tasks nor nodes that ask for another turn without doing anything.
 //! * With [`check::Flow`]: what is delivered is a prefix of what was sent, and if it is shorter there is exactly
 //!   one error.
-//! * With [`scenario()`]: the second run of a seed sends the same datagrams at the same times.
+//! * With [`scenario()`]: the second run of a seed sends the same datagrams and TCP segments at the same times.
 //!
 //! # What an app must do to stay deterministic
 //! Take time from [`World::clock`], randomness from [`rng::Random`], spawn with [`SimNode::spawner`], and use no
@@ -58,9 +59,11 @@ pub mod host;
 pub mod link;
 pub mod net;
 pub mod node;
+mod pipes;
 pub mod raw;
 pub mod rng;
 pub mod scenario;
+pub mod tcp;
 pub mod trace;
 pub mod world;
 
@@ -68,6 +71,7 @@ pub use exec::{Clock, JoinHandle, Spawner};
 pub use host::{Cost, Host, Turn, Turned};
 pub use link::Link;
 pub use net::{Datagram, HostId, Net};
-pub use node::{NodeConfig, SimNode};
+pub use node::{NodeConfig, Over, SimNode};
 pub use scenario::scenario;
+pub use tcp::{Tcp, TcpId};
 pub use world::World;

@@ -7,7 +7,7 @@ use crate::rng::Random;
 /// Bytes that IPv4 and UDP add to each datagram on the wire (RFC 791, RFC 768).
 const HEADER_BYTES: u64 = 28;
 
-/// What one direction of a path does to datagrams. All of it can be changed while the world runs.
+/// What one direction of a path does to datagrams and to TCP's segments. All of it can be changed while the world runs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Link {
     /// Time from leaving the bottleneck to arrival.
@@ -31,6 +31,10 @@ pub struct Link {
     pub mtu: usize,
     /// False: nothing passes (a partition). What is already under way still arrives.
     pub up: bool,
+    /// False: UDP vanishes, and TCP passes, as in many a company's network.
+    pub udp: bool,
+    /// False: TCP vanishes, and UDP passes.
+    pub tcp: bool,
 }
 
 impl Link {
@@ -49,6 +53,8 @@ impl Link {
             queue_delay: Duration::from_millis(500),
             mtu: 1472,
             up: true,
+            udp: true,
+            tcp: true,
         }
     }
 
@@ -77,6 +83,20 @@ impl Link {
     #[must_use]
     pub const fn corrupt(mut self, probability: f64) -> Link {
         self.corrupt = probability;
+        self
+    }
+
+    /// Has UDP vanish, see [`Link::udp`].
+    #[must_use]
+    pub const fn without_udp(mut self) -> Link {
+        self.udp = false;
+        self
+    }
+
+    /// Has TCP vanish, see [`Link::tcp`].
+    #[must_use]
+    pub const fn without_tcp(mut self) -> Link {
+        self.tcp = false;
         self
     }
 
@@ -144,12 +164,21 @@ impl Direction {
 
     /// Decides what becomes of a datagram of `size` payload bytes sent at `now`: up to two copies.
     pub(crate) fn pass(&mut self, now: Duration, size: usize) -> [Option<Arrival>; 2] {
+        self.pass_if(now, size, self.link.udp)
+    }
+
+    /// The same for a TCP segment that is as large as such a datagram.
+    pub(crate) fn pass_tcp(&mut self, now: Duration, size: usize) -> [Option<Arrival>; 2] {
+        self.pass_if(now, size, self.link.tcp)
+    }
+
+    fn pass_if(&mut self, now: Duration, size: usize, open: bool) -> [Option<Arrival>; 2] {
         self.counters.sent += 1;
         // All draws come first and always, so that one setting does not shift another's luck.
         let lost = self.random.chance(self.link.loss);
         let copied = self.random.chance(self.link.duplicate);
         let draws = [self.draw(), self.draw()];
-        if !self.link.up {
+        if !(self.link.up && open) {
             self.counters.cut += 1;
             return [None, None];
         }

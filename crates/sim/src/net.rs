@@ -1,13 +1,14 @@
 //! The network: which host has which address, and what is on its way to it.
 
 use std::collections::{BTreeMap, BinaryHeap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
 use crate::link::{Arrival, Direction, Link, LinkCounters};
 use crate::rng::Random;
+use crate::tcp::{Addressed, Stack};
 use crate::trace::Trace;
 
 /// A host of the world, numbered from 0 in the order of creation.
@@ -27,12 +28,19 @@ pub struct Datagram {
     pub payload: Bytes,
 }
 
-/// A datagram under way. Ordered so that the earliest is the greatest, for the max-heap.
+/// What is under way.
+#[derive(Debug)]
+enum Packet {
+    Datagram(Datagram),
+    Segment(Addressed),
+}
+
+/// A packet under way. Ordered so that the earliest is the greatest, for the max-heap.
 #[derive(Debug)]
 struct InFlight {
     at: Duration,
     sequence: u64,
-    datagram: Datagram,
+    packet: Packet,
 }
 
 impl PartialEq for InFlight {
@@ -55,18 +63,23 @@ impl Ord for InFlight {
     }
 }
 
-/// Addresses, links and datagrams under way. Time is the time since the start of the world.
+/// Addresses, links, packets under way, and the hosts' TCP. Time is the time since the start of the world.
 #[derive(Debug)]
 pub struct Net {
     seed: u64,
     default: Link,
     addresses: BTreeMap<SocketAddr, HostId>,
     /// The address of each host as the others see it; `None` while it is down.
-    outside: BTreeMap<HostId, SocketAddr>,
+    pub(crate) outside: BTreeMap<HostId, SocketAddr>,
+    /// The same by address; TCP's ports are of their own.
+    pub(crate) ips: BTreeMap<IpAddr, HostId>,
+    /// The port that each host bound at first.
+    ports: BTreeMap<HostId, u16>,
+    pub(crate) tcp: Stack,
     directions: BTreeMap<(HostId, HostId), Direction>,
     queue: BinaryHeap<InFlight>,
     sequence: u64,
-    unroutable: u64,
+    pub(crate) unroutable: u64,
     pub(crate) trace: Trace,
 }
 
@@ -77,6 +90,9 @@ impl Net {
             default: Link::default(),
             addresses: BTreeMap::new(),
             outside: BTreeMap::new(),
+            ips: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            tcp: Stack::default(),
             directions: BTreeMap::new(),
             queue: BinaryHeap::new(),
             sequence: 0,
@@ -119,7 +135,7 @@ impl Net {
         direction.map_or(LinkCounters::default(), |direction| direction.counters)
     }
 
-    /// Datagrams that were sent to, or arrived at, an address that nobody has.
+    /// Packets that were sent to, or arrived at, an address that nobody has.
     #[must_use]
     pub fn unroutable(&self) -> u64 {
         self.unroutable
@@ -135,6 +151,13 @@ impl Net {
         let before = self.addresses.insert(address, host);
         assert!(before.is_none(), "{address} belongs to another host");
         self.outside.insert(host, address);
+        self.ips.insert(address.ip(), host);
+        self.ports.entry(host).or_insert(address.port());
+    }
+
+    /// The port that a host's own program is bound to, whatever others see.
+    pub(crate) fn bound_port(&self, host: HostId) -> u16 {
+        self.ports.get(&host).copied().unwrap_or_default()
     }
 
     /// Gives a host one more address, for what it sends with [`Turn::send_from`](crate::Turn::send_from). It keeps it for good.
@@ -150,6 +173,7 @@ impl Net {
     pub fn unbind(&mut self, host: HostId) {
         if let Some(old) = self.outside.remove(&host) {
             self.addresses.remove(&old);
+            self.ips.remove(&old.ip());
         }
     }
 
@@ -173,25 +197,37 @@ impl Net {
         };
         let copies = self.direction(from, host).pass(now, payload.len());
         for arrival in copies.into_iter().flatten() {
-            self.sequence += 1;
-            self.queue.push(InFlight {
-                at: arrival.at,
-                sequence: self.sequence,
-                datagram: Datagram { source, destination: to, ecn, payload: damage(payload.clone(), &arrival) },
-            });
+            let payload = damage(payload.clone(), &arrival);
+            self.push(arrival.at, Packet::Datagram(Datagram { source, destination: to, ecn, payload }));
         }
     }
 
-    /// When the next datagram arrives.
-    #[must_use]
-    pub fn next_arrival(&self) -> Option<Duration> {
-        self.queue.peek().map(|next| next.at)
+    fn push(&mut self, at: Duration, packet: Packet) {
+        self.sequence += 1;
+        self.queue.push(InFlight { at, sequence: self.sequence, packet });
     }
 
-    /// The next datagram that has arrived by `now`, and whose address somebody still has.
+    pub(crate) fn push_segment(&mut self, at: Duration, addressed: Addressed) {
+        self.push(at, Packet::Segment(addressed));
+    }
+
+    /// When the next packet arrives, or TCP does something by itself.
+    #[must_use]
+    pub fn next_event(&self) -> Option<Duration> {
+        let arrival = self.queue.peek().map(|next| next.at);
+        [arrival, self.tcp.next_timer()].into_iter().flatten().min()
+    }
+
+    /// The next datagram that has arrived by `now`, and whose address somebody still has. What has come for TCP is done on the way.
     pub(crate) fn receive(&mut self, now: Duration) -> Option<(HostId, Datagram)> {
-        while self.next_arrival()? <= now {
-            let datagram = self.queue.pop()?.datagram;
+        while self.queue.peek()?.at <= now {
+            let datagram = match self.queue.pop()?.packet {
+                Packet::Datagram(datagram) => datagram,
+                Packet::Segment(addressed) => {
+                    self.receive_segment(now, addressed);
+                    continue;
+                }
+            };
             if let Some(host) = self.addresses.get(&datagram.destination) {
                 return Some((*host, datagram));
             }
@@ -200,7 +236,7 @@ impl Net {
         None
     }
 
-    fn direction(&mut self, from: HostId, to: HostId) -> &mut Direction {
+    pub(crate) fn direction(&mut self, from: HostId, to: HostId) -> &mut Direction {
         let (seed, default) = (self.seed, &self.default);
         self.directions.entry((from, to)).or_insert_with(|| {
             let index = ((from.0 as u64) << 32) | to.0 as u64;

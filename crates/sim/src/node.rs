@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use strait::parts::{Config, Env, Meta, Shared, SocketId, Transmit, WallClock};
+use strait::parts::{Config, Env, Meta, PipeAction, Shared, SocketId, Transmit, WallClock};
 use strait::turn::{Ports, Turn as DriverTurn};
 use strait::{Keypair, Limits, Multiaddr, Node, Runtime};
 
@@ -18,6 +18,7 @@ use crate::crypto;
 use crate::exec::{Clock, JoinHandle, Spawner};
 use crate::host::{Host, Turn, Turned};
 use crate::net::HostId;
+use crate::pipes::Pipes;
 use crate::rng::derive;
 use crate::world::World;
 
@@ -30,6 +31,32 @@ const SEGMENTS_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(9);
 /// The only socket of a simulated node.
 const SOCKET: SocketId = SocketId(0);
 
+/// What two nodes talk over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// QUIC, over UDP.
+    Quic,
+    /// TCP that TLS 1.3 secures, with Yamux inside.
+    Tls,
+    /// TCP that Noise secures, with Yamux inside.
+    Noise,
+}
+
+impl Over {
+    /// All of them, for tests of what must be the same over each.
+    pub const ALL: [Over; 3] = [Over::Quic, Over::Tls, Over::Noise];
+}
+
+impl fmt::Display for Over {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Over::Quic => "QUIC",
+            Over::Tls => "TCP and TLS",
+            Over::Noise => "TCP and Noise",
+        })
+    }
+}
+
 /// What a node of a world is made of.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
@@ -39,11 +66,36 @@ pub struct NodeConfig {
     pub keypair: Option<Keypair>,
     /// Whether others may connect to it.
     pub listen: bool,
+    /// Whether it listens for QUIC. It can dial QUIC in any case.
+    pub quic: bool,
+    /// Whether it listens for TCP, at the port of the same number. It can dial TCP in any case.
+    pub tcp: bool,
+    /// How TCP is secured, as in [`strait::parts::Shared::set_pipe_security`]. `None`: all that there is.
+    pub pipe_security: Option<&'static [&'static str]>,
 }
 
 impl Default for NodeConfig {
+    /// Listens for QUIC only.
     fn default() -> NodeConfig {
-        NodeConfig { limits: Limits::default(), keypair: None, listen: true }
+        NodeConfig { limits: Limits::default(), keypair: None, listen: true, quic: true, tcp: false, pipe_security: None }
+    }
+}
+
+impl NodeConfig {
+    /// A node that is reached over this, and nothing else.
+    #[must_use]
+    pub fn over(over: Over) -> NodeConfig {
+        let pipe_security: Option<&[&str]> = match over {
+            Over::Quic => None,
+            Over::Tls => Some(&["/tls/1.0.0"]),
+            Over::Noise => Some(&["/noise"]),
+        };
+        NodeConfig { quic: over == Over::Quic, tcp: over != Over::Quic, pipe_security, ..NodeConfig::default() }
+    }
+
+    fn addresses(&self, at: SocketAddr) -> Vec<Multiaddr> {
+        let quic = self.quic.then(|| strait::quic_address(at));
+        quic.into_iter().chain(self.tcp.then(|| strait::tcp_address(at))).collect()
     }
 }
 
@@ -53,7 +105,7 @@ impl Default for NodeConfig {
 pub struct SimNode {
     api: Node,
     id: HostId,
-    address: Multiaddr,
+    addresses: Vec<Multiaddr>,
     spawner: Spawner,
     config: NodeConfig,
     starts: u64,
@@ -80,10 +132,19 @@ impl SimNode {
         self.id
     }
 
-    /// The address that it listens on.
+    /// The address that it listens on: the one for QUIC, if there are two.
+    ///
+    /// # Panics
+    /// If it listens on none.
     #[must_use]
     pub fn address(&self) -> Multiaddr {
-        self.address.clone()
+        self.addresses.first().expect("it listens on nothing: neither `quic` nor `tcp` is set").clone()
+    }
+
+    /// All addresses that it listens on, QUIC before TCP.
+    #[must_use]
+    pub fn addresses(&self) -> &[Multiaddr] {
+        &self.addresses
     }
 
     /// Spawns tasks that are frozen, and die, with this node.
@@ -111,13 +172,13 @@ impl World {
         let (id, address) = (self.next_id(), self.next_address());
         let (api, host) = self.program(id, address, &config, 0);
         assert_eq!(self.add(host), id);
-        SimNode { api, id, address: strait::quic_address(address), spawner: self.spawner_of(id), config, starts: 1 }
+        SimNode { api, id, addresses: config.addresses(address), spawner: self.spawner_of(id), config, starts: 1 }
     }
 
-    /// Starts a node again after [`World::crash`]: the same key, address and limits, and nothing else.
+    /// Starts a node again after [`World::crash`] or [`World::kill`]: the same key, address and limits, and nothing else.
     ///
     /// # Panics
-    /// If it was not crashed.
+    /// If it is running.
     pub fn restart_node(&mut self, node: SimNode) -> SimNode {
         let address = World::address(self, node.id);
         let (api, host) = self.program(node.id, address, &node.config, node.starts);
@@ -125,7 +186,7 @@ impl World {
         SimNode {
             api,
             id: node.id,
-            address: node.address.clone(),
+            addresses: node.addresses.clone(),
             spawner: node.spawner.clone(),
             config: node.config.clone(),
             starts: node.starts + 1,
@@ -146,12 +207,23 @@ impl World {
             wall: Arc::new(Wall(self.clock())),
         };
         let runtime = SimRuntime { start: self.start(), clock: self.clock(), spawner: self.spawner_of(id) };
+        let (addresses, listen_tcp) = (config.addresses(address), (config.listen && config.tcp).then(|| address.port()));
+        let pipe_security = config.pipe_security;
         let config = Config { keypair, agent: "strait-sim".to_owned(), limits: config.limits.clone(), listen: config.listen };
         let shared = Shared::new(config, env, Arc::new(runtime));
         let shared = shared.unwrap_or_else(|error| panic!("this node cannot be made: {error}"));
-        shared.set_listening(vec![address], vec![strait::quic_address(address)]);
-        let host =
-            NodeHost { start: self.start(), turn: DriverTurn::new(shared.clone()), shared: shared.clone(), wake: None, work: 0 };
+        shared.set_listening(vec![address], addresses);
+        if let Some(names) = pipe_security {
+            shared.set_pipe_security(names);
+        }
+        let host = NodeHost {
+            start: self.start(),
+            turn: DriverTurn::new(shared.clone()),
+            shared: shared.clone(),
+            pipes: Pipes::new(listen_tcp),
+            wake: None,
+            work: 0,
+        };
         (Node::from_shared(shared), host)
     }
 }
@@ -197,6 +269,7 @@ struct NodeHost {
     start: Instant,
     turn: DriverTurn,
     shared: Arc<Shared>,
+    pipes: Pipes,
     wake: Option<Duration>,
     /// Work units until the end of the last turn.
     work: u64,
@@ -204,17 +277,18 @@ struct NodeHost {
 
 impl Host for NodeHost {
     fn turn(&mut self, turn: &mut Turn<'_>) -> Turned {
-        self.turn.first(&mut Socket(turn));
+        self.pipes.receive(&self.shared, turn.tcp());
+        self.turn.first(&mut Socket(turn, &mut self.pipes));
         turn.run_apps();
-        let rest = self.turn.second(&mut Socket(turn));
+        let rest = self.turn.second(&mut Socket(turn, &mut self.pipes));
         let since_start = |at: Instant| at.saturating_duration_since(self.start);
-        self.wake = rest.wake.map(since_start);
+        self.wake = [rest.wake.map(since_start), self.pipes.wake()].into_iter().flatten().min();
         let totals = self.shared.counters().totals;
         // Sealing a byte costs about what one unit is; the core counts only what comes before.
-        let work = totals.work + totals.datagram_bytes_out;
+        let work = totals.work + totals.datagram_bytes_out + totals.pipe_bytes_out;
         let done = work - self.work;
         self.work = work;
-        Turned { work: done, more: rest.work_left }
+        Turned { work: done, more: rest.work_left || self.pipes.has_work() }
     }
 
     fn wake(&self) -> Option<Duration> {
@@ -230,8 +304,8 @@ impl Host for NodeHost {
     }
 }
 
-/// The world's network as the driver's socket. It never blocks: what is too much is dropped on the way.
-struct Socket<'a, 'b>(&'a mut Turn<'b>);
+/// The world's network as the driver's sockets. UDP never blocks: what is too much is dropped on the way.
+struct Socket<'a, 'b>(&'a mut Turn<'b>, &'a mut Pipes);
 
 impl Ports for Socket<'_, '_> {
     fn receive(&mut self, take: &mut dyn FnMut(Meta, BytesMut)) -> bool {
@@ -258,6 +332,10 @@ impl Ports for Socket<'_, '_> {
             self.0.send(transmit.destination, transmit.ecn, payload);
         }
         true
+    }
+
+    fn pipe(&mut self, action: &PipeAction, bytes: &[u8]) -> bool {
+        self.1.act(action, bytes, self.0.tcp())
     }
 
     fn segments_max(&self) -> NonZeroUsize {

@@ -5,10 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::tcp::Segment;
+
 /// Entries kept for comparison, about 80 bytes each. Later ones are only in the digest.
 const ENTRIES_MAX: usize = 1 << 20;
 
-/// One thing that happened: a datagram that was sent, or a note of the scenario.
+/// One thing that happened: a datagram or a TCP segment that was sent, or a note of the scenario.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
     /// A datagram as it left its host, before the link did anything to it.
@@ -22,6 +24,19 @@ pub enum Entry {
         /// Payload bytes.
         length: usize,
         /// The first 8 bytes of the payload's BLAKE3 hash.
+        hash: u64,
+    },
+    /// A TCP segment as it left its host.
+    Segment {
+        /// Virtual time since the start.
+        at: Duration,
+        /// Source address as seen from outside.
+        source: SocketAddr,
+        /// Destination address.
+        destination: SocketAddr,
+        /// Payload bytes.
+        length: usize,
+        /// The first 8 bytes of the BLAKE3 hash of its header and payload.
         hash: u64,
     },
     /// A note, see [`Trace::note`].
@@ -39,9 +54,18 @@ impl fmt::Display for Entry {
             Entry::Datagram { at, source, destination, length, hash } => {
                 write!(f, "{:>14.9} s  {source} -> {destination}  {length} bytes  {hash:016x}", at.as_secs_f64())
             }
+            Entry::Segment { at, source, destination, length, hash } => {
+                write!(f, "{:>14.9} s  {source} -> {destination}  TCP, {length} bytes  {hash:016x}", at.as_secs_f64())
+            }
             Entry::Note { at, text } => write!(f, "{:>14.9} s  note: {text}", at.as_secs_f64()),
         }
     }
+}
+
+fn short_hash(bytes: &[u8]) -> u64 {
+    let mut first = [0; 8];
+    first.copy_from_slice(&blake3::hash(bytes).as_bytes()[..8]);
+    u64::from_le_bytes(first)
 }
 
 /// The entries of a run and their running digest.
@@ -62,10 +86,13 @@ impl Trace {
 
     /// Records a datagram.
     pub fn datagram(&mut self, at: Duration, from: SocketAddr, to: SocketAddr, payload: &[u8]) {
-        let hash = blake3::hash(payload);
-        let mut first = [0; 8];
-        first.copy_from_slice(&hash.as_bytes()[..8]);
-        self.push(Entry::Datagram { at, source: from, destination: to, length: payload.len(), hash: u64::from_le_bytes(first) });
+        self.push(Entry::Datagram { at, source: from, destination: to, length: payload.len(), hash: short_hash(payload) });
+    }
+
+    /// Records a TCP segment.
+    pub(crate) fn segment(&mut self, at: Duration, from: SocketAddr, to: SocketAddr, segment: &Segment) {
+        let (length, hash) = (segment.payload.len(), short_hash(&segment.encode()));
+        self.push(Entry::Segment { at, source: from, destination: to, length, hash });
     }
 
     /// Records something that two runs must agree on, such as what an app has received.
@@ -114,8 +141,10 @@ impl Trace {
 
     fn digest_entry(&mut self, entry: &Entry) {
         match entry {
-            Entry::Datagram { at, source, destination, length, hash } => {
-                self.hasher.update(&[0]);
+            Entry::Datagram { at, source, destination, length, hash }
+            | Entry::Segment { at, source, destination, length, hash } => {
+                let kind = if matches!(entry, Entry::Segment { .. }) { 2 } else { 0 };
+                self.hasher.update(&[kind]);
                 self.hasher.update(&at.as_nanos().to_le_bytes());
                 for address in [source, destination] {
                     match address.ip() {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::exec::{Clock, Exec, JoinHandle, Spawner};
 use crate::host::{Cost, Host, Inbox, POLLS_MAX, Turn};
 use crate::net::{HostId, Net};
+use crate::tcp;
 use crate::trace::{Entry, Trace};
 
 /// Turns in a row that did nothing and asked for another one at once, before it counts as spinning.
@@ -211,6 +212,18 @@ impl World {
     /// vanishes.
     pub fn crash(&mut self, host: HostId) {
         self.net.unbind(host);
+        self.net.tcp.forget(host);
+        self.end_program(host);
+    }
+
+    /// Kills a host's program, as `kill -9`: its tasks are dropped, and its system resets its TCP connections.
+    pub fn kill(&mut self, host: HostId) {
+        let now = self.now();
+        self.net.kill_tcp(host, now);
+        self.end_program(host);
+    }
+
+    fn end_program(&mut self, host: HostId) {
         // First the apps: dropping their handles may still tell the host something, in vain.
         self.exec.kill(host);
         let slot = &mut self.slots[host.0];
@@ -219,7 +232,7 @@ impl World {
         slot.inbox.clear();
     }
 
-    /// Puts a new program in the place of a crashed one, at the same address.
+    /// Puts a new program in the place of a crashed or killed one, at the same address.
     ///
     /// # Panics
     /// If the host is not down.
@@ -228,6 +241,7 @@ impl World {
         let slot = &mut self.slots[host.0];
         assert!(slot.host.is_none(), "host {} is still running", host.0);
         slot.host = Some(Box::new(program));
+        slot.inbox.clear();
         slot.busy_until = now;
         slot.more = true;
         let address = slot.address;
@@ -338,8 +352,8 @@ impl World {
     pub fn next_event(&self) -> Option<Duration> {
         let now = self.now();
         let tasks = self.exec.is_ready().then_some(now);
-        let hosts = self.slots.iter().filter_map(|slot| slot.ready_at(now)).min();
-        let passive = [self.net.next_arrival(), self.clock.next_wake()];
+        let hosts = self.slots.iter().enumerate().filter_map(|(index, slot)| slot.ready_at(now, self.has_news(index))).min();
+        let passive = [self.net.next_event(), self.clock.next_wake()];
         let candidates = [tasks, hosts].into_iter().chain(passive);
         candidates.flatten().min().map(|at| at.max(now))
     }
@@ -354,14 +368,20 @@ impl World {
         while let Some((host, datagram)) = self.net.receive(now) {
             self.slots[host.0].inbox.push(datagram);
         }
+        self.net.tick(now);
         if let Err(livelock) = self.exec.run(POLLS_MAX) {
             panic!("{livelock}");
         }
         for index in 0..self.slots.len() {
-            if self.slots[index].ready_at(now).is_some_and(|at| at <= now) {
+            if self.slots[index].ready_at(now, self.has_news(index)).is_some_and(|at| at <= now) {
                 self.turn(index, now);
             }
         }
+    }
+
+    /// Whether a host's TCP has something for its program.
+    fn has_news(&self, index: usize) -> bool {
+        self.net.tcp.has_news(HostId(index))
     }
 
     /// One turn of one host; the processor is busy for as long as it costs, and what it sends leaves then.
@@ -376,20 +396,24 @@ impl World {
             address: slot.address,
             inbox: &mut slot.inbox,
             exec: &mut self.exec,
+            net: &mut self.net,
+            host: HostId(index),
+            touched: Vec::new(),
+            calls: 0,
             outbox: Vec::new(),
             received: 0,
             polls: 0,
         };
         let turned = host.turn(&mut turn);
-        let (received, polls, outbox) = (turn.received, turn.polls, turn.outbox);
+        let (received, polls, outbox, touched, calls) = (turn.received, turn.polls, turn.outbox, turn.touched, turn.calls);
         if let Err(broken) = host.check() {
             panic!("host {index} at {now:?}: {broken}");
         }
-        let cost = slot.cost.of(received, outbox.len(), turned.work);
+        let cost = slot.cost.of(received, outbox.len() + calls, turned.work);
         slot.more = turned.more;
         slot.busy_until = now + cost;
         slot.busy += cost;
-        let idle = received == 0 && polls == 0 && outbox.is_empty() && turned.work == 0;
+        let idle = received == 0 && polls == 0 && outbox.is_empty() && calls == 0 && turned.work == 0;
         slot.idle_turns = if idle { slot.idle_turns + 1 } else { 0 };
         let spins = slot.idle_turns > IDLE_TURNS_MAX && (slot.more || host.is_asked() || host.wake().is_some_and(|at| at <= now));
         assert!(
@@ -403,17 +427,18 @@ impl World {
         for datagram in outbox {
             self.net.send(now + cost, HostId(index), datagram);
         }
+        tcp::settle(&mut self.net, now + cost, touched);
     }
 }
 
 impl Slot {
-    /// When the host takes its next turn, given that it is `now`.
-    fn ready_at(&self, now: Duration) -> Option<Duration> {
+    /// When the host takes its next turn, given that it is `now`, and whether its TCP has something for it.
+    fn ready_at(&self, now: Duration, news: bool) -> Option<Duration> {
         let host = self.host.as_ref()?;
         if self.frozen {
             return None;
         }
-        let wanted = if self.more || !self.inbox.is_empty() || host.is_asked() { now } else { host.wake()? };
+        let wanted = if self.more || news || !self.inbox.is_empty() || host.is_asked() { now } else { host.wake()? };
         Some(wanted.max(self.busy_until).max(now))
     }
 }

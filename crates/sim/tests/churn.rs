@@ -4,9 +4,9 @@ mod common;
 
 use std::time::Duration;
 
-use common::{ECHO, PIPE, pair, serve_echo};
+use common::{ECHO, PIPE, over_each, pair, serve_echo};
 use strait::{Priority, Stream};
-use strait_sim::{SimNode, World, scenario};
+use strait_sim::{SimNode, World};
 
 /// More than a peer may ever have open at once, so that streams that are not given back show.
 const MANY: u64 = 600;
@@ -22,8 +22,8 @@ fn nothing_left(world: &mut World, nodes: [&SimNode; 2]) {
 
 #[test]
 fn many_pings_on_one_connection() {
-    scenario("many_pings_on_one_connection", 1, |world| {
-        let (a, b) = pair(world);
+    over_each("many_pings_on_one_connection", 1, |world, over| {
+        let (a, b) = pair(world, over);
         for index in 0..MANY {
             let pong = world.block_on(a.ping(b.peer_id()));
             assert!(pong.is_ok(), "ping {index}: {pong:?}");
@@ -34,8 +34,8 @@ fn many_pings_on_one_connection() {
 
 #[test]
 fn many_requests_on_one_connection() {
-    scenario("many_requests_on_one_connection", 1, |world| {
-        let (a, b) = pair(world);
+    over_each("many_requests_on_one_connection", 1, |world, over| {
+        let (a, b) = pair(world, over);
         serve_echo(&b);
         for index in 0..MANY {
             let reply = world.block_on(a.request(b.peer_id(), &ECHO, common::body(index, 100)));
@@ -47,8 +47,8 @@ fn many_requests_on_one_connection() {
 
 #[test]
 fn requests_given_up_at_any_moment() {
-    scenario("requests_given_up_at_any_moment", 2, |world| {
-        let (a, b) = pair(world);
+    over_each("requests_given_up_at_any_moment", 2, |world, over| {
+        let (a, b) = pair(world, over);
         serve_echo(&b);
         let clock = world.clock();
         for index in 0..MANY {
@@ -65,8 +65,8 @@ fn requests_given_up_at_any_moment() {
 
 #[test]
 fn streams_opened_and_dropped() {
-    scenario("streams_opened_and_dropped", 2, |world| {
-        let (a, b) = pair(world);
+    over_each("streams_opened_and_dropped", 2, |world, over| {
+        let (a, b) = pair(world, over);
         b.serve_streams(&PIPE, Priority::Normal, async move |stream: Stream| drop(stream)).expect("a fresh protocol");
         let clock = world.clock();
         for index in 0..MANY {
@@ -84,8 +84,8 @@ fn streams_opened_and_dropped() {
 
 #[test]
 fn handlers_stop_when_their_request_is_given_up() {
-    scenario("handlers_stop_when_their_request_is_given_up", 1, |world| {
-        let (a, b) = pair(world);
+    over_each("handlers_stop_when_their_request_is_given_up", 1, |world, over| {
+        let (a, b) = pair(world, over);
         let running = std::sync::Arc::new(());
         let (held, clock) = (running.clone(), world.clock());
         b.serve(&ECHO, Priority::Normal, async move |request: strait::Incoming| {

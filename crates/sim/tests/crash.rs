@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use common::{ECHO, connect, pair, serve_echo, serve_sink, upload};
+use common::{ECHO, connect, over_each, pair, serve_echo, serve_sink, upload};
 use strait_sim::check::Flow;
-use strait_sim::{Link, NodeConfig, scenario};
+use strait_sim::{Link, NodeConfig};
 
 #[test]
 fn a_crash_is_one_error_for_each() {
-    scenario("a_crash_is_one_error_for_each", 3, |world| {
+    over_each("a_crash_is_one_error_for_each", 3, |world, over| {
         world.net().set_default(Link::new(Duration::from_millis(10)).rate(1_000_000));
-        let fresh = world.node(NodeConfig::default()).audit().granted;
-        let (a, b) = pair(world);
+        let fresh = world.node(NodeConfig::over(over)).audit().granted;
+        let (a, b) = pair(world, over);
         serve_echo(&b);
         // The receiving end is the one that survives.
         let flow = Flow::new("to the survivor", 1);
@@ -45,8 +45,8 @@ fn a_crash_is_one_error_for_each() {
 
 #[test]
 fn a_restarted_node_is_reached_again() {
-    scenario("a_restarted_node_is_reached_again", 2, |world| {
-        let (a, b) = pair(world);
+    over_each("a_restarted_node_is_reached_again", 2, |world, over| {
+        let (a, b) = pair(world, over);
         world.crash(b.id());
         world.run_for(Duration::from_secs(1));
         let b = world.restart_node(b);

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use common::{ECHO, PIPE, drain, pair, pump, serve_echo};
+use common::{ECHO, PIPE, drain, over_each, pair, pump, serve_echo};
 use strait::{Priority, Stream};
 use strait_sim::check::Flow;
-use strait_sim::{Link, SimNode, World, scenario};
+use strait_sim::{Link, SimNode, World};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -41,9 +41,9 @@ fn ask(world: &World, a: &SimNode, b: &SimNode, asked: u64, count: u64, bytes: u
 
 #[test]
 fn requests_both_ways_at_the_window() {
-    scenario("requests_both_ways_at_the_window", 2, |world| {
+    over_each("requests_both_ways_at_the_window", 2, |world, over| {
         tight(world);
-        let (a, b) = pair(world);
+        let (a, b) = pair(world, over);
         serve_echo(&a);
         serve_echo(&b);
         // Twice as many at once as the window allows, each as large as it may be.
@@ -79,9 +79,9 @@ fn open_both_ways(world: &World, from: &SimNode, to: &SimNode, incoming: &Flow, 
 
 #[test]
 fn raw_streams_both_ways_full() {
-    scenario("raw_streams_both_ways_full", 2, |world| {
+    over_each("raw_streams_both_ways_full", 2, |world, over| {
         tight(world);
-        let (a, b) = pair(world);
+        let (a, b) = pair(world, over);
         let flows: Vec<_> = (0..4).map(|id| Flow::new(&format!("flow {id}"), id)).collect();
         let total = 1 << 20;
         // a opens one to b, b opens one to a, and each is full in both directions.
@@ -96,9 +96,9 @@ fn raw_streams_both_ways_full() {
 
 #[test]
 fn a_side_that_writes_all_before_it_reads_does_not_block_the_rest() {
-    scenario("a_side_that_writes_all_before_it_reads_does_not_block_the_rest", 2, |world| {
+    over_each("a_side_that_writes_all_before_it_reads_does_not_block_the_rest", 2, |world, over| {
         tight(world);
-        let (a, b) = pair(world);
+        let (a, b) = pair(world, over);
         serve_echo(&b);
         // On this stream both apps write without ever reading: it is stuck by their own doing, and
         // only it.
@@ -121,9 +121,9 @@ fn a_side_that_writes_all_before_it_reads_does_not_block_the_rest() {
 
 #[test]
 fn pings_both_ways() {
-    scenario("pings_both_ways", 2, |world| {
+    over_each("pings_both_ways", 2, |world, over| {
         tight(world);
-        let (a, b) = pair(world);
+        let (a, b) = pair(world, over);
         let done = Arc::new(AtomicU64::new(0));
         for (from, to) in [(&a, &b), (&b, &a)] {
             for _ in 0..32 {
@@ -141,9 +141,9 @@ fn pings_both_ways() {
 
 #[test]
 fn identify_both_ways_under_load() {
-    scenario("identify_both_ways_under_load", 2, |world| {
+    over_each("identify_both_ways_under_load", 2, |world, over| {
         tight(world);
-        let (a, b) = pair(world);
+        let (a, b) = pair(world, over);
         serve_echo(&a);
         serve_echo(&b);
         let there = ask(world, &a, &b, 8, 8, 256 << 10);

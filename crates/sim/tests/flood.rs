@@ -6,9 +6,9 @@ mod common;
 
 use std::time::Duration;
 
-use common::{ECHO, PIPE, connect, percentile, serve_echo};
+use common::{ECHO, PIPE, connect, over_each, percentile, serve_echo};
 use strait::{Idle, Message, Priority, Request, Stream, StreamProtocol};
-use strait_sim::{Cost, Link, NodeConfig, SimNode, World, scenario};
+use strait_sim::{Cost, Link, NodeConfig, Over, SimNode, World};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -72,9 +72,9 @@ fn flood(world: &World, attacker: &SimNode, victim: &SimNode, kind: Flood) {
 }
 
 /// Times of the honest peer's requests, and how busy the victim was meanwhile, from 0.0 to 1.0.
-fn measure(world: &mut World, kind: Flood, latency: Duration) -> (Vec<Duration>, f64) {
+fn measure(world: &mut World, over: Over, kind: Flood, latency: Duration) -> (Vec<Duration>, f64) {
     world.net().set_default(Link::new(latency));
-    let [victim, honest, attacker] = [(); 3].map(|()| world.node(NodeConfig::default()));
+    let [victim, honest, attacker] = [(); 3].map(|()| world.node(NodeConfig::over(over)));
     // The attacker's machine is ten times as fast.
     world.set_cost(attacker.id(), Cost::default().faster(10));
     serve_echo(&victim);
@@ -103,48 +103,48 @@ fn measure(world: &mut World, kind: Flood, latency: Duration) -> (Vec<Duration>,
 }
 
 /// Fails if the honest peer's p99 more than doubles. Returns how busy the victim was.
-fn compare(world: &mut World, kind: Flood, latency: Duration) -> f64 {
-    let (mut alone, _) = measure(&mut World::new(world.seed()), Flood::None, latency);
-    let (mut flooded, busy) = measure(world, kind, latency);
+fn compare(world: &mut World, over: Over, kind: Flood, latency: Duration) -> f64 {
+    let (mut alone, _) = measure(&mut World::new(world.seed()), over, Flood::None, latency);
+    let (mut flooded, busy) = measure(world, over, kind, latency);
     let (alone, flooded) = (percentile(&mut alone, 99), percentile(&mut flooded, 99));
-    println!("{kind:?} at {latency:?}: p99 alone {alone:?}, flooded {flooded:?}, victim busy {:.0} %", busy * 100.0);
+    println!("{kind:?} over {over} at {latency:?}: p99 alone {alone:?}, flooded {flooded:?}, victim busy {:.0} %", busy * 100.0);
     assert!(flooded <= alone * 2, "{kind:?}: p99 {alone:?} alone, {flooded:?} under the flood");
     busy
 }
 
 #[test]
 fn flood_of_requests() {
-    scenario("flood_of_requests", 1, |world| {
-        let busy = compare(world, Flood::Requests, 2 * MS);
+    over_each("flood_of_requests", 1, |world, over| {
+        let busy = compare(world, over, Flood::Requests, 2 * MS);
         assert!(busy > 0.5, "the flood hardly costs the node anything: {busy:.2}");
     });
 }
 
 #[test]
 fn flood_of_pings() {
-    scenario("flood_of_pings", 1, |world| {
-        compare(world, Flood::Pings, 2 * MS);
+    over_each("flood_of_pings", 1, |world, over| {
+        compare(world, over, Flood::Pings, 2 * MS);
     });
 }
 
 #[test]
 fn flood_of_opens() {
-    scenario("flood_of_opens", 1, |world| {
-        compare(world, Flood::Opens, 2 * MS);
+    over_each("flood_of_opens", 1, |world, over| {
+        compare(world, over, Flood::Opens, 2 * MS);
     });
 }
 
 #[test]
 fn flood_of_bytes() {
-    scenario("flood_of_bytes", 1, |world| {
-        let busy = compare(world, Flood::Bulk, 2 * MS);
+    over_each("flood_of_bytes", 1, |world, over| {
+        let busy = compare(world, over, Flood::Bulk, 2 * MS);
         assert!(busy > 0.9, "the flood does not even keep the node busy: {busy:.2}");
     });
 }
 
 #[test]
 fn flood_of_everything() {
-    scenario("flood_of_everything", 1, |world| {
-        compare(world, Flood::Mixed, 2 * MS);
+    over_each("flood_of_everything", 1, |world, over| {
+        compare(world, over, Flood::Mixed, 2 * MS);
     });
 }

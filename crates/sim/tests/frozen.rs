@@ -4,9 +4,9 @@ mod common;
 
 use std::time::Duration;
 
-use common::{ECHO, connect, percentile, serve_echo, serve_sink, upload};
+use common::{ECHO, connect, over_each, percentile, serve_echo, serve_sink, upload};
 use strait_sim::check::Flow;
-use strait_sim::{NodeConfig, SimNode, World, scenario};
+use strait_sim::{NodeConfig, SimNode, World};
 
 /// Times of 100 requests, one after the other.
 fn ask(world: &mut World, from: &SimNode, to: &SimNode) -> Vec<Duration> {
@@ -22,8 +22,8 @@ fn ask(world: &mut World, from: &SimNode, to: &SimNode) -> Vec<Duration> {
 
 #[test]
 fn one_frozen_peer() {
-    scenario("one_frozen_peer", 2, |world| {
-        let [hub, other, frozen] = [(); 3].map(|()| world.node(NodeConfig::default()));
+    over_each("one_frozen_peer", 2, |world, over| {
+        let [hub, other, frozen] = [(); 3].map(|()| world.node(NodeConfig::over(over)));
         serve_echo(&hub);
         connect(world, &hub, &frozen);
         connect(world, &other, &hub);

@@ -4,20 +4,20 @@ mod common;
 
 use std::time::Duration;
 
-use common::{ECHO, connect, serve_echo, serve_sink, upload};
+use common::{ECHO, connect, over_each, serve_echo, serve_sink, upload};
 use strait_sim::check::Flow;
-use strait_sim::{Link, NodeConfig, scenario};
+use strait_sim::{Link, NodeConfig};
 
 #[test]
 fn nothing_remains_after_all_connections_closed() {
-    scenario("nothing_remains_after_all_connections_closed", 2, |world| {
+    over_each("nothing_remains_after_all_connections_closed", 2, |world, over| {
         world.net().set_default(Link::new(Duration::from_millis(5)).loss(0.02));
-        let hub = world.node(NodeConfig::default());
+        let hub = world.node(NodeConfig::over(over));
         let fresh = hub.audit();
         serve_echo(&hub);
         let flow = Flow::new("cut short", 1);
         serve_sink(&hub, &flow);
-        let clients: Vec<_> = (0..6).map(|_| world.node(NodeConfig::default())).collect();
+        let clients: Vec<_> = (0..6).map(|_| world.node(NodeConfig::over(over))).collect();
         for client in &clients {
             connect(world, client, &hub);
             for index in 0..4 {

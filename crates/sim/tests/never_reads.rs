@@ -4,16 +4,16 @@ mod common;
 
 use std::time::Duration;
 
-use common::{PIPE, drain, pair, serve_echo, upload};
+use common::{PIPE, drain, over_each, pair, serve_echo, upload};
 use strait::{Limits, Priority, Stream};
+use strait_sim::Link;
 use strait_sim::check::Flow;
-use strait_sim::{Link, scenario};
 
 #[test]
 fn an_app_that_never_reads() {
-    scenario("an_app_that_never_reads", 2, |world| {
+    over_each("an_app_that_never_reads", 2, |world, over| {
         world.net().set_default(Link::new(Duration::from_millis(10)));
-        let (a, b) = pair(world);
+        let (a, b) = pair(world, over);
         serve_echo(&b);
         b.serve_streams(&PIPE, Priority::Normal, async move |stream: Stream| {
             let _kept = stream;
@@ -39,8 +39,8 @@ fn an_app_that_never_reads() {
 
 #[test]
 fn an_app_that_reads_late() {
-    scenario("an_app_that_reads_late", 2, |world| {
-        let (a, b) = pair(world);
+    over_each("an_app_that_reads_late", 2, |world, over| {
+        let (a, b) = pair(world, over);
         let (flow, clock) = (Flow::new("late", 1), world.clock());
         let read = flow.clone();
         b.serve_streams(&PIPE, Priority::Normal, async move |stream: Stream| {

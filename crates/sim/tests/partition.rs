@@ -4,17 +4,17 @@ mod common;
 
 use std::time::Duration;
 
-use common::{connect, pair, serve_echo, serve_sink, upload};
+use common::{connect, over_each, pair, serve_echo, serve_sink, upload};
+use strait_sim::Link;
 use strait_sim::check::Flow;
-use strait_sim::{Link, scenario};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
 fn a_short_partition_loses_nothing() {
-    scenario("a_short_partition_loses_nothing", 3, |world| {
+    over_each("a_short_partition_loses_nothing", 3, |world, over| {
         world.net().set_default(Link::new(Duration::from_millis(10)).rate(1_000_000));
-        let (a, b) = pair(world);
+        let (a, b) = pair(world, over);
         let flow = Flow::new("upload", 1);
         serve_sink(&b, &flow);
         upload(world, &a, &b, &flow, 2 << 20);
@@ -33,9 +33,9 @@ fn a_short_partition_loses_nothing() {
 
 #[test]
 fn a_long_partition_is_one_error_and_connecting_again_works() {
-    scenario("a_long_partition_is_one_error_and_connecting_again_works", 2, |world| {
+    over_each("a_long_partition_is_one_error_and_connecting_again_works", 2, |world, over| {
         world.net().set_default(Link::new(Duration::from_millis(10)).rate(1_000_000));
-        let (a, b) = pair(world);
+        let (a, b) = pair(world, over);
         serve_echo(&b);
         let flow = Flow::new("upload", 1);
         serve_sink(&b, &flow);

@@ -1,4 +1,5 @@
-//! A node's address changes in the middle: nothing is lost, and it goes on soon.
+//! A node's address changes in the middle: nothing is lost, and it goes on soon. That is QUIC's; TCP's connections die with an address
+//! (`tcp.rs::a_changed_address_ends_a_connection_and_new_ones_work`).
 
 mod common;
 
@@ -6,7 +7,7 @@ use std::time::Duration;
 
 use common::{pair, serve_echo, serve_sink, upload};
 use strait_sim::check::Flow;
-use strait_sim::{Link, scenario};
+use strait_sim::{Link, Over, scenario};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -14,7 +15,7 @@ const MS: Duration = Duration::from_millis(1);
 fn rebind_mid_transfer() {
     scenario("rebind_mid_transfer", 3, |world| {
         world.net().set_default(Link::new(15 * MS).rate(2_000_000));
-        let (a, b) = pair(world);
+        let (a, b) = pair(world, Over::Quic);
         let flow = Flow::new("upload", 1);
         serve_sink(&b, &flow);
         serve_echo(&b);

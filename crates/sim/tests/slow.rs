@@ -5,22 +5,22 @@ mod common;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{ECHO, pair, serve_echo};
+use common::{ECHO, over_each, pair, serve_echo};
 use strait::{Idle, Priority, RequestError, Stream, StreamProtocol};
-use strait_sim::{Link, scenario};
+use strait_sim::Link;
 
 /// The same name as [`ECHO`], to answer it byte by byte.
 const RAW_ECHO: StreamProtocol = StreamProtocol::new(ECHO.name, 8, Idle::Never);
 
 #[test]
 fn a_request_over_a_slow_link_finishes() {
-    scenario("a_request_over_a_slow_link_finishes", 2, |world| {
+    over_each("a_request_over_a_slow_link_finishes", 2, |world, over| {
         // A 19,200 baud line: 2,400 bytes a second.
         let mut link = Link::new(Duration::from_millis(100)).rate(2_400);
         link.queue_bytes = 16 << 10;
         link.queue_delay = Duration::from_secs(10);
         world.net().set_default(link);
-        let (a, b) = pair(world);
+        let (a, b) = pair(world, over);
         serve_echo(&b);
         let begin = world.now();
         let reply = world.block_on(a.request(b.peer_id(), &ECHO, common::body(1, 30_000)));
@@ -33,8 +33,8 @@ fn a_request_over_a_slow_link_finishes() {
 
 #[test]
 fn a_responder_of_one_byte_a_second_is_found_out() {
-    scenario("a_responder_of_one_byte_a_second_is_found_out", 2, |world| {
-        let (a, b) = pair(world);
+    over_each("a_responder_of_one_byte_a_second_is_found_out", 2, |world, over| {
+        let (a, b) = pair(world, over);
         let clock = world.clock();
         b.serve_streams(&RAW_ECHO, Priority::Normal, async move |stream: Stream| {
             let (mut send, mut receive) = stream.split();
@@ -60,8 +60,8 @@ fn a_responder_of_one_byte_a_second_is_found_out() {
 
 #[test]
 fn a_responder_that_never_begins_is_found_out_at_the_deadline() {
-    scenario("a_responder_that_never_begins_is_found_out_at_the_deadline", 2, |world| {
-        let (a, b) = pair(world);
+    over_each("a_responder_that_never_begins_is_found_out_at_the_deadline", 2, |world, over| {
+        let (a, b) = pair(world, over);
         b.serve_streams(&RAW_ECHO, Priority::Normal, async move |stream: Stream| {
             let _kept = stream;
             std::future::pending::<()>().await;

@@ -4,9 +4,9 @@ mod common;
 
 use std::time::Duration;
 
-use common::{pair, serve_echo, serve_sink, upload};
+use common::{over_each, pair, serve_echo, serve_sink, upload};
+use strait_sim::Link;
 use strait_sim::check::Flow;
-use strait_sim::{Link, scenario};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -17,9 +17,9 @@ fn rough() -> Link {
 
 #[test]
 fn transfer_loss() {
-    scenario("transfer_loss", 3, |world| {
+    over_each("transfer_loss", 3, |world, over| {
         world.net().set_default(rough());
-        let (a, b) = pair(world);
+        let (a, b) = pair(world, over);
         let flow = Flow::new("upload", 1);
         serve_sink(&b, &flow);
         upload(world, &a, &b, &flow, 1 << 20);
@@ -32,10 +32,10 @@ fn transfer_loss() {
 
 #[test]
 fn transfer_damage() {
-    scenario("transfer_damage", 3, |world| {
+    over_each("transfer_damage", 3, |world, over| {
         let damaged = rough().duplicate(0.05).corrupt(0.05);
         world.net().set_default(damaged);
-        let (a, b) = pair(world);
+        let (a, b) = pair(world, over);
         let flow = Flow::new("upload", 2);
         serve_sink(&b, &flow);
         upload(world, &a, &b, &flow, 512 << 10);
@@ -48,9 +48,9 @@ fn transfer_damage() {
 
 #[test]
 fn requests_loss() {
-    scenario("requests_loss", 2, |world| {
+    over_each("requests_loss", 2, |world, over| {
         world.net().set_default(rough().duplicate(0.02).corrupt(0.02));
-        let (a, b) = pair(world);
+        let (a, b) = pair(world, over);
         serve_echo(&b);
         let peer = b.peer_id();
         for index in 0..40 {
@@ -65,10 +65,10 @@ fn requests_loss() {
 
 #[test]
 fn transfer_through_a_bottleneck() {
-    scenario("transfer_through_a_bottleneck", 2, |world| {
+    over_each("transfer_through_a_bottleneck", 2, |world, over| {
         // 1 MB/s and 40 ms there and back: the transfer takes a little over a second, not many.
         world.net().set_default(Link::new(20 * MS).rate(1_000_000));
-        let (a, b) = pair(world);
+        let (a, b) = pair(world, over);
         let flow = Flow::new("upload", 3);
         serve_sink(&b, &flow);
         let begin = world.now();

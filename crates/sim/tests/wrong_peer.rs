@@ -4,12 +4,13 @@ mod common;
 
 use std::time::Duration;
 
-use strait_sim::{NodeConfig, scenario};
+use common::over_each;
+use strait_sim::NodeConfig;
 
 #[test]
 fn the_wrong_identity_at_an_address_is_named() {
-    scenario("the_wrong_identity_at_an_address_is_named", 2, |world| {
-        let [a, b, c] = [(); 3].map(|()| world.node(NodeConfig::default()));
+    over_each("the_wrong_identity_at_an_address_is_named", 2, |world, over| {
+        let [a, b, c] = [(); 3].map(|()| world.node(NodeConfig::over(over)));
         let fresh = a.audit().granted;
         let (wanted, found) = (c.peer_id(), b.peer_id());
         let error = world.block_on(a.connect(wanted, &[b.address()])).expect_err("b is not c");
@@ -30,8 +31,8 @@ fn the_wrong_identity_at_an_address_is_named() {
 
 #[test]
 fn nobody_at_an_address_is_no_answer_after_the_deadline() {
-    scenario("nobody_at_an_address_is_no_answer_after_the_deadline", 2, |world| {
-        let [a, b] = [(); 2].map(|()| world.node(NodeConfig::default()));
+    over_each("nobody_at_an_address_is_no_answer_after_the_deadline", 2, |world, over| {
+        let [a, b] = [(); 2].map(|()| world.node(NodeConfig::over(over)));
         world.crash(b.id());
         let begin = world.now();
         let result = world.block_on(a.connect(b.peer_id(), &[b.address()]));

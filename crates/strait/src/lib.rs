@@ -66,7 +66,9 @@ pub use stream::{RecvHalf, SendHalf, Stream};
 pub mod parts {
     pub use crate::driver::system_env;
     pub use crate::shared::Shared;
-    pub use strait_core::{Config, Env, Meta, SocketId, Transmit, WallClock};
+    pub use crate::tcp::{ACCEPT_REST, LINGER, LINGER_READS, UNSENT_BYTES};
+    pub use strait_core::limits::{PIPE_CHUNK_BYTES_MAX, PIPE_WRITE_BYTES};
+    pub use strait_core::{Config, ConnId, Env, Meta, PipeAction, PipeEnd, PipeEvent, SocketId, Transmit, WallClock};
 }
 
 /// The README's example, compiled and run like any other.

@@ -9,7 +9,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use strait_core::{
-    Closed, Config, ConfigError, ConnId, DialError, Env, Event, Message, Multiaddr, PeerId, RequestError, StreamError, StreamRef,
+    Closed, Config, ConfigError, ConnId, DialError, Env, Event, Message, Multiaddr, PeerId, PipeEvent, RequestError, StreamError,
+    StreamRef,
 };
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
@@ -188,6 +189,25 @@ impl Shared {
             state.shutdown = true;
             state.core.shutdown(now);
         });
+    }
+
+    /// A stranger has opened a pipe. Its name, or `None`: close it at once. `named` is told the name before anything is asked of the pipe.
+    pub fn accept_pipe(&self, remote: std::net::SocketAddr, named: impl FnOnce(ConnId)) -> Option<ConnId> {
+        self.ask(|state, now| {
+            let conn = state.core.accept_pipe(now, remote)?;
+            named(conn);
+            Some(conn)
+        })
+    }
+
+    /// Tells the core what happened to a pipe. Whether it may be read on, as [`strait_core::Node::handle_pipe`].
+    pub fn handle_pipe(&self, conn: ConnId, event: PipeEvent) -> bool {
+        self.ask(|state, now| state.core.handle_pipe(now, conn, event))
+    }
+
+    /// Which ways to secure a pipe are offered, as [`strait_core::Node::set_pipe_security`].
+    pub fn set_pipe_security(&self, names: &'static [&'static str]) {
+        self.ask(|state, _| state.core.set_pipe_security(names));
     }
 
     /// The core's audit.

@@ -22,17 +22,18 @@ use crate::error::StartError;
 use crate::shared::Shared;
 
 /// Unsent bytes above which the socket counts as full: what is urgent waits behind no more than this and what one write added.
-const UNSENT_BYTES: u32 = 64 << 10;
+pub const UNSENT_BYTES: u32 = 64 << 10;
 /// Connections that the system keeps until they are accepted.
 const BACKLOG: u32 = 256;
 /// How long nothing is accepted when the system has no descriptors or memory for another connection. Without it the loop would spin.
-const ACCEPT_REST: Duration = Duration::from_millis(200);
+pub const ACCEPT_REST: Duration = Duration::from_millis(200);
 /// How long the system may take to connect; the core's own deadline is shorter.
 const CONNECT_MAX: Duration = Duration::from_secs(30);
 /// A pipe that is closed in order is read on for so long, and so far, until the peer has ended it too: otherwise what has come would have the
 /// system send a reset, and that can overtake our last bytes.
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_READS: usize = 64;
+pub const LINGER: Duration = Duration::from_secs(2);
+/// Reads of such a pipe at the most.
+pub const LINGER_READS: usize = 64;
 
 /// All TCP of a node.
 #[derive(Default)]
@@ -175,11 +176,7 @@ async fn accept(shared: Arc<Shared>, pipes: Pipes, rests: Arc<AtomicU64>, listen
                 let pipe = Arc::new(Pipe::default());
                 let _ = pipe.stream.set(stream);
                 // The core names it, and is then asked to write only what has the name: so it is known before the lock is let go.
-                let admitted = shared.ask(|state, now| {
-                    let conn = state.core.accept_pipe(now, remote)?;
-                    lock(&pipes).insert(conn, pipe.clone());
-                    Some(conn)
-                });
+                let admitted = shared.accept_pipe(remote, |conn| drop(lock(&pipes).insert(conn, pipe.clone())));
                 if let Some(conn) = admitted {
                     pipe.start(&shared, conn);
                 }
@@ -213,10 +210,10 @@ async fn connect(shared: Arc<Shared>, pipe: Arc<Pipe>, conn: ConnId, remote: Soc
             prepare(&stream);
             let _ = pipe.stream.set(stream);
             pipe.start(&shared, conn);
-            shared.ask(|state, now| state.core.handle_pipe(now, conn, PipeEvent::Connected));
+            shared.handle_pipe(conn, PipeEvent::Connected);
         }
         Err(end) => {
-            shared.ask(|state, now| state.core.handle_pipe(now, conn, PipeEvent::End(end)));
+            shared.handle_pipe(conn, PipeEvent::End(end));
         }
     }
 }
@@ -293,7 +290,7 @@ async fn read(shared: Arc<Shared>, pipe: Arc<Pipe>, conn: ConnId) {
                 if bytes < PIPE_CHUNK_BYTES_MAX / 2 {
                     chunk = BytesMut::from(&chunk[..]);
                 }
-                let goes_on = shared.ask(|state, now| state.core.handle_pipe(now, conn, PipeEvent::Data(chunk)));
+                let goes_on = shared.handle_pipe(conn, PipeEvent::Data(chunk));
                 if !goes_on {
                     pipe.resume.notified().await;
                 }
@@ -303,7 +300,7 @@ async fn read(shared: Arc<Shared>, pipe: Arc<Pipe>, conn: ConnId) {
             Err(error) => break PipeEnd::Failed(error.to_string()),
         }
     };
-    shared.ask(|state, now| state.core.handle_pipe(now, conn, PipeEvent::End(end)));
+    shared.handle_pipe(conn, PipeEvent::End(end));
 }
 
 async fn write(shared: Arc<Shared>, pipe: Arc<Pipe>, conn: ConnId) {
@@ -323,7 +320,7 @@ async fn write(shared: Arc<Shared>, pipe: Arc<Pipe>, conn: ConnId) {
             return goodbye(stream).await;
         }
         if taken {
-            shared.ask(|state, now| state.core.handle_pipe(now, conn, PipeEvent::Room));
+            shared.handle_pipe(conn, PipeEvent::Room);
         }
     }
 }

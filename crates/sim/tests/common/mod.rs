@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use strait::{Idle, Incoming, Message, Priority, RecvHalf, Request, SendHalf, Stream, StreamProtocol};
 use strait_sim::check::Flow;
-use strait_sim::{NodeConfig, SimNode, World};
+use strait_sim::{NodeConfig, Over, SimNode, World, scenario};
 
 /// Replies with what it was sent.
 pub(crate) const ECHO: Request = Request::new("/test/echo/1", 256 << 10, 256 << 10, Duration::from_secs(10), 8);
@@ -17,10 +17,19 @@ pub(crate) const PIPE: StreamProtocol = StreamProtocol::new("/test/pipe/1", 16, 
 /// Bytes of a chunk that the apps write at once.
 const CHUNK_BYTES: usize = 16 << 10;
 
+/// Runs a scenario over each transport, as [`scenario`].
+#[track_caller]
+pub(crate) fn over_each(name: &str, seeds: u64, body: impl Fn(&mut World, Over)) {
+    for over in Over::ALL {
+        println!("over {over}");
+        scenario(name, seeds, |world| body(world, over));
+    }
+}
+
 /// Two nodes with default limits; the first is connected to the second.
-pub(crate) fn pair(world: &mut World) -> (SimNode, SimNode) {
-    let a = world.node(NodeConfig::default());
-    let b = world.node(NodeConfig::default());
+pub(crate) fn pair(world: &mut World, over: Over) -> (SimNode, SimNode) {
+    let a = world.node(NodeConfig::over(over));
+    let b = world.node(NodeConfig::over(over));
     connect(world, &a, &b);
     (a, b)
 }
