@@ -512,6 +512,18 @@ impl<'a> StreamIo<'a> {
         }
     }
 
+    /// Gives both directions up: the peer's ends here as if it had been reset with the same code.
+    pub fn abandon(&mut self, code: u32) {
+        self.state.held = false;
+        self.reset(code);
+        self.state.front = Bytes::new();
+        self.state.head = BytesMut::new();
+        if !self.state.peer_finished && self.state.peer_reset.is_none() {
+            self.port.stop(code);
+            self.state.peer_reset = Some(code.into());
+        }
+    }
+
     /// Wants nothing more from the peer.
     pub fn stop(&mut self, code: u32) {
         if self.state.held {

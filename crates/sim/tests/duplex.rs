@@ -2,14 +2,15 @@
 
 mod common;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{ECHO, PIPE, drain, over_each, pair, pump, serve_echo};
-use strait::{Priority, Stream};
+use strait::{Idle, Limits, Priority, Stream, StreamProtocol};
 use strait_sim::check::Flow;
-use strait_sim::{Link, SimNode, World};
+use strait_sim::rng::Random;
+use strait_sim::{Link, NodeConfig, SimNode, World};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -151,5 +152,55 @@ fn identify_both_ways_under_load() {
         let (peer_a, peer_b) = (a.peer_id(), b.peer_id());
         world.run_until(|_| a.identified(peer_b).is_some() && b.identified(peer_a).is_some());
         world.run_until(|_| [&there, &back].iter().all(|n| n.load(Ordering::Relaxed) == 8));
+    });
+}
+
+/// Streams whose readers begin late.
+const LATE: StreamProtocol = StreamProtocol::new("/test/late/1", 16, Idle::Never);
+const LATE_BYTES: usize = 1 << 20;
+
+/// Serves [`LATE`]: after a while that differs from stream to stream all is read and counted.
+fn serve_late(world: &World, node: &SimNode, number: u64) -> Arc<AtomicU64> {
+    let (counted, clock) = (Arc::new(AtomicU64::new(0)), world.clock());
+    let (count, random) = (counted.clone(), Arc::new(Mutex::new(Random::new(world.seed(), "late", number))));
+    node.serve_streams(&LATE, Priority::Normal, async move |stream: Stream| {
+        let (_send, mut receive) = stream.split();
+        let wait = random.lock().expect("no panic").below(20_000);
+        clock.sleep(Duration::from_secs(10) + MS * wait as u32).await;
+        while let Some(bytes) = receive.read(64 << 10).await.expect("nothing is lost") {
+            count.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        }
+    })
+    .expect("a fresh protocol");
+    counted
+}
+
+/// Nobody reads at first, on either side, so that both stop reading what comes: windows, acknowledgements and pings wait there too. Once
+/// readers begin, each in its time, all is delivered, and the connection serves on.
+#[test]
+fn both_sides_that_read_late_are_no_deadlock() {
+    over_each("both_sides_that_read_late_are_no_deadlock", 6, |world, over| {
+        tight(world);
+        // Windows that are soon full.
+        let small = Limits { receive_window_max: 4 << 20, send_window_max: 4 << 20, ..Limits::default() };
+        let config = NodeConfig { limits: small, ..NodeConfig::over(over) };
+        let (a, b) = (world.node(config.clone()), world.node(config));
+        common::connect(world, &a, &b);
+        serve_echo(&b);
+        let counts = [serve_late(world, &a, 1), serve_late(world, &b, 2)];
+        for (from, to) in [(&a, &b), (&b, &a)] {
+            for _ in 0..LATE.per_peer_max {
+                let (api, peer) = (from.api().clone(), to.peer_id());
+                world.spawn(from.id(), async move {
+                    let (mut send, _receive) = api.open(peer, &LATE).await.expect("it opens").split();
+                    send.write_all(vec![7; LATE_BYTES]).await.expect("nothing is lost");
+                    send.finish().expect("it ends");
+                });
+            }
+        }
+        let all = LATE_BYTES as u64 * u64::from(LATE.per_peer_max);
+        world.run_until(|_| counts.iter().all(|count| count.load(Ordering::Relaxed) == all));
+        let reply = world.block_on(a.request(b.peer_id(), &ECHO, common::body(1, 100_000)));
+        assert!(reply.is_ok(), "{reply:?}");
     });
 }

@@ -138,7 +138,9 @@ fn flood_of_opens() {
 fn flood_of_bytes() {
     over_each("flood_of_bytes", 1, |world, over| {
         let busy = compare(world, over, Flood::Bulk, 2 * MS);
-        assert!(busy > 0.9, "the flood does not even keep the node busy: {busy:.2}");
+        // Over a pipe the bytes that may be unread are fewer than a round trip has room for.
+        let wanted = if over == Over::Quic { 0.9 } else { 0.5 };
+        assert!(busy > wanted, "the flood does not even keep the node busy: {busy:.2}");
     });
 }
 

@@ -147,7 +147,8 @@ impl SendHalf {
         self.common.shared.ask(|state, now| state.core.finish(now, self.common.name))
     }
 
-    /// Gives this direction up: what was not delivered is lost, and the peer is told `code`.
+    /// Gives the stream up, both directions: what was not delivered is lost, and nothing more can be read. The peer is told `code`:
+    /// [`StreamError::Reset`] when it reads, [`StreamError::Stopped`] when it writes. The same over every transport.
     pub fn reset(&mut self, code: u32) {
         self.finished = true;
         self.common.shared.ask(|state, now| state.core.reset(now, self.common.name, code));
@@ -225,7 +226,9 @@ impl RecvHalf {
         Ok(all.freeze())
     }
 
-    /// Wants nothing more: the peer is told `code`.
+    /// Wants nothing more: what comes is dropped, and the peer is told `code`, [`StreamError::Stopped`] when it writes. Over QUIC it is told
+    /// at once. Over TCP (Yamux has no word for this) it is told when the other direction has ended too; until then it can write
+    /// as much as its credit covers, and then waits.
     pub fn stop(&mut self, code: u32) {
         self.finished = true;
         self.failed = Some(StreamError::ClosedHere);

@@ -16,7 +16,7 @@ use strait_core::limits::PIPE_CHUNK_BYTES_MAX;
 use strait_core::{ConnId, PipeAction, PipeEnd, PipeEvent};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Notify;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::error::StartError;
 use crate::shared::Shared;
@@ -32,6 +32,8 @@ const CONNECT_MAX: Duration = Duration::from_secs(30);
 /// A pipe that is closed in order is read on for so long, and so far, until the peer has ended it too: otherwise what has come would have the
 /// system send a reset, and that can overtake our last bytes.
 pub const LINGER: Duration = Duration::from_secs(2);
+/// How long a pipe that is closed may take to have its last bytes leave and to linger. A peer that reads nothing would keep its descriptor for ever.
+const GOODBYE: Duration = Duration::from_secs(10);
 /// Reads of such a pipe at the most.
 pub const LINGER_READS: usize = 64;
 
@@ -60,6 +62,8 @@ struct Pipe {
     write: Notify,
     /// Whoever reads or connects.
     tasks: Mutex<Vec<AbortHandle>>,
+    /// Whoever writes.
+    writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What the socket has not taken.
@@ -140,7 +144,7 @@ impl Tcp {
             }
             PipeAction::Close { conn, now } => {
                 if let Some(pipe) = lock(&self.pipes).remove(conn) {
-                    pipe.close(*now);
+                    pipe.close(*now, GOODBYE);
                 }
                 true
             }
@@ -231,10 +235,10 @@ impl Pipe {
     fn start(self: &Arc<Pipe>, shared: &Arc<Shared>, conn: ConnId) {
         let reader = tokio::spawn(read(shared.clone(), self.clone(), conn));
         lock(&self.tasks).push(reader.abort_handle());
-        tokio::spawn(write(shared.clone(), self.clone(), conn));
+        *lock(&self.writer) = Some(tokio::spawn(write(shared.clone(), self.clone(), conn)));
         // It was closed meanwhile.
         if lock(&self.out).closing {
-            self.close(false);
+            self.close(false, GOODBYE);
         }
     }
 
@@ -262,7 +266,7 @@ impl Pipe {
         false
     }
 
-    fn close(&self, now: bool) {
+    fn close(&self, now: bool, within: Duration) {
         lock(&self.tasks).drain(..).for_each(|task| task.abort());
         let mut out = lock(&self.out);
         out.closing = true;
@@ -271,6 +275,14 @@ impl Pipe {
         }
         drop(out);
         self.write.notify_one();
+        if let Some(writer) = lock(&self.writer).take() {
+            let abort = writer.abort_handle();
+            tokio::spawn(async move {
+                if tokio::time::timeout(within, writer).await.is_err() {
+                    abort.abort();
+                }
+            });
+        }
     }
 }
 
@@ -371,4 +383,31 @@ async fn goodbye(stream: &TcpStream) {
         }
     };
     let _ = tokio::time::timeout(LINGER, drained).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Node;
+
+    #[tokio::test]
+    async fn a_peer_that_reads_nothing_does_not_keep_a_closed_pipe() {
+        let any = "127.0.0.1:0".parse().expect("an address");
+        let node = Node::builder().listen(any).start().await.expect("starts");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let (ours, theirs) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (ours, (_theirs, remote)) = (ours.expect("connects"), theirs.expect("accepts"));
+        let pipe = Arc::new(Pipe::default());
+        prepare(&ours);
+        let _ = pipe.stream.set(ours);
+        let conn = node.shared().accept_pipe(remote, |_| ()).expect("there is room");
+        pipe.start(node.shared(), conn);
+        while pipe.write(&[7; 1 << 16]) {}
+        pipe.close(false, Duration::ZERO);
+        // Whoever still has it: this test alone. It waits for ever if that does not come true.
+        while Arc::strong_count(&pipe) > 1 {
+            tokio::task::yield_now().await;
+        }
+    }
 }

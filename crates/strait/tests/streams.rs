@@ -43,12 +43,14 @@ async fn a_reset_is_not_an_end() {
     let (client, server) = pair().await;
     server
         .serve_streams(&CHAT, Priority::Normal, async |stream: Stream| {
-            let (mut send, _recv): (SendHalf, RecvHalf) = stream.split();
+            let (mut send, mut recv): (SendHalf, RecvHalf) = stream.split();
             send.write_all(&b"part"[..]).await.expect("writes");
             send.reset(42);
+            // Nothing of the other direction can be read any more, and that is no end in order.
+            assert!(recv.read(100).await.is_err());
         })
         .expect("serves");
-    let (_send, mut recv) = client.open(server.peer_id(), &CHAT).await.expect("opens").split();
+    let (mut send, mut recv) = client.open(server.peer_id(), &CHAT).await.expect("opens").split();
     let error = loop {
         match recv.read(100).await {
             Ok(Some(_)) => {}
@@ -56,6 +58,13 @@ async fn a_reset_is_not_an_end() {
         }
     };
     assert_eq!(error, Err(StreamError::Reset(42)));
+    // It ends both directions, over every transport.
+    let error = loop {
+        if let Err(error) = send.write_all(vec![0; 1 << 16]).await {
+            break error;
+        }
+    };
+    assert!(matches!(error, StreamError::Stopped(42) | StreamError::Reset(42)), "{error:?}");
 }
 
 #[tokio::test]

@@ -116,6 +116,14 @@ impl Piped {
         if let Err(error) = self.take(now, chunk) {
             self.fail(now, error);
         }
+        self.linger_if_closing(now);
+    }
+
+    /// A session that is over has a last word, and a pipe that takes nothing would keep it for ever.
+    fn linger_if_closing(&mut self, now: Instant) {
+        if self.session.is_closing() {
+            self.linger_from(now);
+        }
     }
 
     fn take(&mut self, now: Instant, mut chunk: BytesMut) -> Result<(), PipeError> {
@@ -290,6 +298,7 @@ impl Piped {
             None if matches!(self.state, State::Open { .. }) => self.session.handle_timeout(now),
             None => {}
         }
+        self.linger_if_closing(now);
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {

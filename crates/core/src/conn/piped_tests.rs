@@ -246,6 +246,32 @@ fn closing_is_told() {
     }
 }
 
+/// The peer is silent, or breaks the rules, and its pipe takes nothing any more.
+#[test]
+fn a_pipe_that_takes_nothing_does_not_keep_a_connection_that_is_over() {
+    let limits = Limits::default();
+    for silent in [true, false] {
+        let mut pair = Pair::open(TLS, true);
+        let mut now = pair.now + limits.idle_timeout;
+        if silent {
+            pair.b.piped.handle_timeout(now);
+        } else {
+            now = pair.now;
+            pair.a.piped.session().close(7);
+            let last = pair.a.output(now);
+            pair.b.hand(now, &last);
+        }
+        pair.b.take_events();
+        assert!(pair.b.lost().is_some(), "silent: {silent}");
+        // Nothing is taken of what it still has to say.
+        assert!(!pair.b.piped.is_abandoned());
+        let until = pair.b.piped.poll_timeout().expect("it does not wait for ever");
+        assert!(until <= now + limits.drain_deadline, "silent: {silent}");
+        pair.b.piped.handle_timeout(until);
+        assert!(pair.b.piped.is_abandoned(), "silent: {silent}");
+    }
+}
+
 #[test]
 fn the_end_of_the_pipe_is_told_with_its_kind() {
     let end = |end: PipeEnd| {

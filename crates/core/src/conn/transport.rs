@@ -26,6 +26,8 @@ pub(crate) struct Pipe {
     pub(crate) full: bool,
     /// The driver has yet to be told to make it.
     pub(crate) to_connect: bool,
+    /// It is there.
+    pub(crate) connected: bool,
     /// Whether the driver reads.
     pub(crate) reading: bool,
 }

@@ -114,7 +114,7 @@ impl Node {
         self.handshakes = self.handshakes.saturating_add(1);
         self.counters.totals.handshakes_in = self.counters.totals.handshakes_in.saturating_add(1);
         let piped = Piped::listen(now, &self.pipes.identity, &self.config.limits, &mut self.random);
-        let pipe = Pipe { piped, remote, full: false, to_connect: false, reading: true };
+        let pipe = Pipe { piped, remote, full: false, to_connect: false, connected: true, reading: true };
         let slot = self.pipes.take();
         Some(self.insert(slot, SocketId(0), Transport::Pipe(Box::new(pipe)), Phase::Greeting, admitted, now))
     }
@@ -127,7 +127,7 @@ impl Node {
     pub fn dial_pipe(&mut self, now: Instant, remote: SocketAddr, peer: PeerId) -> Result<ConnId, DialError> {
         let admitted = self.admit_dial(now, peer)?;
         let piped = Piped::dial(&self.pipes.identity, peer, &self.config.limits, &mut self.random)?;
-        let pipe = Pipe { piped, remote, full: true, to_connect: true, reading: false };
+        let pipe = Pipe { piped, remote, full: true, to_connect: true, connected: false, reading: false };
         let slot = self.pipes.take();
         Ok(self.dialled(now, slot, SocketId(0), Transport::Pipe(Box::new(pipe)), peer, admitted))
     }
@@ -146,6 +146,7 @@ impl Node {
         match event {
             PipeEvent::Connected => {
                 pipe.full = false;
+                pipe.connected = true;
                 pipe.piped.handle_connected(now);
                 pipe.reading = true;
             }
@@ -213,7 +214,8 @@ impl Node {
                 self.activate(slot);
                 return Some(PipeAction::Write { conn });
             }
-            if !pipe.reading && !pipe.full && may_read(inbox, min) && pipe.piped.wants_input() {
+            // Not a word of whether the pipe takes anything: two nodes that both read only when they can write would wait for each other.
+            if !pipe.reading && pipe.connected && may_read(inbox, min) && pipe.piped.wants_input() {
                 pipe.reading = true;
                 self.out_pipes.served(slot, 1, true);
                 return Some(PipeAction::Read { conn });

@@ -116,20 +116,23 @@ impl Node {
         Ok(())
     }
 
-    /// Gives our direction up: what was not delivered is lost, and the peer is told `code`.
+    /// Gives the stream up, both directions of it, since that is all that a reset can mean on every transport (on Yamux there is no other, and
+    /// go-libp2p's `Reset` is the same on QUIC): what was not delivered is lost, and the peer is told `code`, as [`StreamError::Reset`] by
+    /// reading and as [`StreamError::Stopped`] by writing.
     pub fn reset(&mut self, now: Instant, name: StreamRef, code: u32) {
         if self.opening(name).is_some() {
             // Nothing was said yet: there is nothing that the peer could be told of.
             self.events.push_back(Event::Ended { stream: name, error: Some(StreamError::ClosedHere) });
             return self.cancel(name);
         }
-        let _ = self.with_raw(now, name, |io| io.reset(code));
+        let _ = self.with_raw(now, name, |io| io.abandon(code));
         if let Some((slot, _)) = self.find_stream(name) {
             self.stir(slot, name);
         }
     }
 
-    /// Wants nothing more from the peer, which is told `code`.
+    /// Wants nothing more from the peer, which is told `code`: on QUIC at once; on Yamux, which has no word for this, when our own direction has
+    /// ended too, and until then it can write as much as its credit covers.
     pub fn stop(&mut self, now: Instant, name: StreamRef, code: u32) {
         if let Some(io) = self.opening(name) {
             io.late.stop = Some(code);

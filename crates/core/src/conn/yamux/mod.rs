@@ -435,7 +435,8 @@ impl Session {
         own.saturating_add(records).saturating_add(self.chunks.cost).saturating_add(self.send_cost)
     }
 
-    fn is_closing(&self) -> bool {
+    /// Whether it is over but for its last word.
+    pub(crate) fn is_closing(&self) -> bool {
         self.closing.is_some()
     }
 
