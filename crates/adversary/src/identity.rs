@@ -81,9 +81,15 @@ impl Identity {
         params.self_signed(key).expect("an Ed25519 key signs").der().clone()
     }
 
-    /// A TLS client that shows this identity. Its randomness is the provider's.
+    /// A TLS client for QUIC that shows this identity. Its randomness is the provider's.
     #[must_use]
     pub fn tls(&self, provider: Arc<CryptoProvider>) -> Arc<ClientConfig> {
+        self.tls_with(provider, &[b"libp2p"])
+    }
+
+    /// A TLS client that shows this identity and proposes these protocols (ALPN).
+    #[must_use]
+    pub fn tls_with(&self, provider: Arc<CryptoProvider>, protocols: &[&[u8]]) -> Arc<ClientConfig> {
         let mut seed = self.seed;
         seed[0] ^= 0xa5;
         let pkcs8 = PrivatePkcs8KeyDer::from([&PKCS8_ED25519[..], &seed].concat());
@@ -97,7 +103,7 @@ impl Identity {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Credulous))
             .with_client_cert_resolver(Arc::new(own));
-        config.alpn_protocols = vec![b"libp2p".to_vec()];
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         config.enable_sni = false;
         config.resumption = rustls::client::Resumption::disabled();
         Arc::new(config)

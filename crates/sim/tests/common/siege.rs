@@ -11,12 +11,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use strait::{Idle, Incoming, Limits, Message, Priority, Request, Stream, StreamProtocol};
-use strait_adversary::{Attack, Bot, Target, Told};
+use strait_adversary::{Attack, Bot, PipeAttack, PipeBot, Target, Told};
 use strait_core::limits::{ADDRESS_CHANGES_MAX, DATAGRAM_BYTES_MAX, FRAME_WORK, HANDSHAKE_PACKET_WORK, PACKET_WORK};
 use strait_core::{Audit, Totals};
-use strait_sim::{Cost, Host, Link, NodeConfig, SimNode, Turn, Turned, World};
+use strait_sim::{Cost, Host, Link, NodeConfig, Over, SimNode, Turn, Turned, World};
 
 use crate::common::{body, connect, percentile};
+
+#[path = "pipe_bot.rs"]
+mod pipe_bot;
+use pipe_bot::PipeBotHost;
 
 const MS: Duration = Duration::from_millis(1);
 /// So many times slower than usual is the node under attack.
@@ -36,10 +40,52 @@ pub(crate) const PIPE: StreamProtocol = StreamProtocol::new("/test/pipe/1", 16, 
 pub(crate) const STUCK: Request = Request::new("/test/stuck/1", 256 << 10, 256 << 10, Duration::from_secs(60), 8);
 const TARGET: Target = Target { request: ECHO.name, request_bytes_max: ECHO.request_bytes_max, pipe: PIPE.name };
 
+/// What the attackers do, and over what the honest peers come.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Weapon {
+    Datagrams(Attack),
+    Pipes(PipeAttack),
+}
+
+impl From<Attack> for Weapon {
+    fn from(attack: Attack) -> Weapon {
+        Weapon::Datagrams(attack)
+    }
+}
+
+impl From<PipeAttack> for Weapon {
+    fn from(attack: PipeAttack) -> Weapon {
+        Weapon::Pipes(attack)
+    }
+}
+
+impl Weapon {
+    fn config(self, limits: &Limits) -> NodeConfig {
+        let over = if matches!(self, Weapon::Datagrams(_)) { Over::Quic } else { Over::Tls };
+        // Whatever attackers propose is there.
+        NodeConfig { limits: limits.clone(), pipe_security: None, ..NodeConfig::over(over) }
+    }
+}
+
+/// One attacker, of either kind.
+enum Attacker {
+    Datagrams(Arc<Mutex<Bot>>),
+    Pipes(Arc<Mutex<PipeBot>>),
+}
+
+impl Attacker {
+    fn told(&self) -> Told {
+        match self {
+            Attacker::Datagrams(bot) => bot.lock().unwrap().told().clone(),
+            Attacker::Pipes(bot) => bot.lock().unwrap().told().clone(),
+        }
+    }
+}
+
 /// One siege.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
-    pub(crate) attack: Attack,
+    pub(crate) attack: Weapon,
     pub(crate) attackers: usize,
     /// Datagrams per millisecond of all attackers together, at the most.
     pub(crate) rate: usize,
@@ -52,13 +98,14 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    pub(crate) fn new(attack: Attack, attackers: usize) -> Plan {
+    pub(crate) fn new(attack: impl Into<Weapon>, attackers: usize) -> Plan {
+        let attack = attack.into();
         let window = Duration::from_millis(250);
         Plan { attack, attackers, rate: 48, window, rarely: 1, limits: Limits::default(), target: TARGET }
     }
 
     /// For attacks that take their time: little is sent, and long is watched.
-    pub(crate) fn long(attack: Attack, attackers: usize, window: Duration) -> Plan {
+    pub(crate) fn long(attack: impl Into<Weapon>, attackers: usize, window: Duration) -> Plan {
         Plan { window, rarely: 12, ..Plan::new(attack, attackers) }
     }
 }
@@ -183,8 +230,8 @@ fn serve(victim: &SimNode) {
 /// Runs a siege; without bots if `attacked` is false.
 pub(crate) fn run(world: &mut World, plan: &Plan, attacked: bool) -> Report {
     world.net().set_default(Link::new(5 * MS));
-    let victim = world.node(NodeConfig { limits: plan.limits.clone(), ..NodeConfig::default() });
-    let honest: Vec<_> = (0..HONEST).map(|_| world.node(NodeConfig::default())).collect();
+    let victim = world.node(plan.attack.config(&plan.limits));
+    let honest: Vec<_> = (0..HONEST).map(|_| world.node(plan.attack.config(&Limits::default()))).collect();
     serve(&victim);
     world.set_cost(victim.id(), Cost::default().slower(SLOWER));
     for peer in &honest {
@@ -204,13 +251,13 @@ pub(crate) fn run(world: &mut World, plan: &Plan, attacked: bool) -> Report {
         let pace = if large { 40 * MS } else { 4 * MS } * plan.rarely;
         work(world, peer, &victim, &got, until, pace, large);
     }
-    let newcomer = arrive(world, &victim);
+    let newcomer = arrive(world, plan, &victim);
     let (before, busy) = (victim.counters().totals, world.busy(victim.id()));
     let granted = watch(world, &victim, until);
     let (after, busy) = (victim.counters().totals, world.busy(victim.id()) - busy);
     let (audit, names, newcomer) = (victim.audit(), victim.counters().protocols.len(), *newcomer.lock().unwrap());
     world.run_for(100 * MS);
-    let told = bots.iter().map(|bot| bot.lock().unwrap().told().clone()).collect();
+    let told = bots.iter().map(Attacker::told).collect();
     *silent.lock().unwrap() = true;
     // What is on its way arrives, also when it was held up; and who has fallen silent is given up.
     world.run_for(Duration::from_secs(65));
@@ -242,8 +289,8 @@ pub(crate) fn run(world: &mut World, plan: &Plan, attacked: bool) -> Report {
 const NAMES_MAX: usize = 8;
 
 /// A peer that was not there before connects. Tells how long that took.
-fn arrive(world: &mut World, victim: &SimNode) -> Arc<Mutex<Option<Duration>>> {
-    let newcomer = world.node(NodeConfig::default());
+fn arrive(world: &mut World, plan: &Plan, victim: &SimNode) -> Arc<Mutex<Option<Duration>>> {
+    let newcomer = world.node(plan.attack.config(&Limits::default()));
     let (took, begin, clock) = (Arc::<Mutex<Option<Duration>>>::default(), world.now(), world.clock());
     let (told, api, peer, address) = (Arc::clone(&took), newcomer.api().clone(), victim.peer_id(), victim.address());
     world.spawn(newcomer.id(), async move {
@@ -258,26 +305,30 @@ fn arrive(world: &mut World, victim: &SimNode) -> Arc<Mutex<Option<Duration>>> {
 }
 
 /// Puts one bot into the world.
-fn besiege(world: &mut World, plan: &Plan, victim: &SimNode, number: usize, silent: &Arc<Mutex<bool>>) -> Arc<Mutex<Bot>> {
+fn besiege(world: &mut World, plan: &Plan, victim: &SimNode, number: usize, silent: &Arc<Mutex<bool>>) -> Attacker {
     let seed = world.seed() << 16 | number as u64;
     let provider = strait_sim::crypto::provider(seed, 1 << 20);
-    let bot = Arc::new(Mutex::new(Bot::new(plan.attack, seed, provider, plan.target)));
     let to = world.address(victim.id());
-    let host = BotHost {
-        bot: bot.clone(),
-        to,
-        number,
-        budget: plan.rate.div_ceil(plan.attackers.max(1)),
-        // Not all in the same instant.
-        next: world.now() + MS * number as u32 / 16,
-        silent: silent.clone(),
+    let budget = plan.rate.div_ceil(plan.attackers.max(1));
+    // Not all in the same instant.
+    let next = world.now() + MS * number as u32 / 16;
+    let attack = match plan.attack {
+        Weapon::Datagrams(attack) => attack,
+        Weapon::Pipes(attack) => {
+            let bot = Arc::new(Mutex::new(PipeBot::new(attack, seed, provider, plan.target)));
+            let id = world.add(PipeBotHost::new(bot.clone(), to, budget, next, silent.clone()));
+            world.set_cost(id, Cost::default().faster(10));
+            return Attacker::Pipes(bot);
+        }
     };
+    let bot = Arc::new(Mutex::new(Bot::new(attack, seed, provider, plan.target)));
+    let host = BotHost { bot: bot.clone(), to, number, budget, next, silent: silent.clone() };
     let id = world.add(host);
     world.set_cost(id, Cost::default().faster(10));
     for source in 1..=1024 {
         world.net().add_address(id, false_address(number, source));
     }
-    bot
+    Attacker::Datagrams(bot)
 }
 
 /// Lets the world run and gives the most that the node had granted meanwhile.
@@ -294,7 +345,11 @@ fn watch(world: &mut World, victim: &SimNode, until: Duration) -> u64 {
 
 /// What must hold in every siege. Returns what it came to, for what must hold in this one.
 pub(crate) fn withstands(world: &mut World, plan: &Plan) -> Report {
-    let name = format!("{} x{}", plan.attack, plan.attackers);
+    let attack: &dyn std::fmt::Display = match &plan.attack {
+        Weapon::Datagrams(attack) => attack,
+        Weapon::Pipes(attack) => attack,
+    };
+    let name = format!("{attack} x{}", plan.attackers);
     let alone = run(&mut World::new(world.seed()), plan, false);
     let loud = Loud::default();
     let siege = tracing::subscriber::with_default(loud.clone(), || run(world, plan, true));
@@ -312,7 +367,8 @@ pub(crate) fn withstands(world: &mut World, plan: &Plan) -> Report {
     assert!(siege.replies * 100 >= alone.replies * 95, "{name}: {} replies alone, {} besieged", alone.replies, siege.replies);
     // In proportion to what came; a handshake has its price.
     let handshakes = siege.grown(|totals| totals.handshakes_in);
-    let (datagrams, bytes) = (siege.grown(|totals| totals.datagrams_in), siege.grown(|totals| totals.datagram_bytes_in));
+    let datagrams = siege.grown(|totals| totals.datagrams_in + totals.pipe_reads);
+    let bytes = siege.grown(|totals| totals.datagram_bytes_in + totals.pipe_bytes_in);
     let most = handshakes * 8 * HANDSHAKE_PACKET_WORK + datagrams * 5 * PACKET_WORK + bytes * (5 + FRAME_WORK);
     assert!(siege.grown(|totals| totals.work) <= most, "{name}: work {} of {most}", siege.grown(|totals| totals.work));
     // Nobody at a false address gets more than RFC 9000 section 8 allows. A change of address may send one challenge to each end of it.
@@ -320,9 +376,9 @@ pub(crate) fn withstands(world: &mut World, plan: &Plan) -> Report {
     let seconds = plan.window.as_secs() + 2;
     let moves = (u64::from(ADDRESS_CHANGES_MAX) + 2 * seconds) * siege.sum(|told| told.opened);
     let most = match plan.attack {
-        Attack::Migration => 2 * moves * DATAGRAM_BYTES_MAX as u64,
+        Weapon::Datagrams(Attack::Migration) => 2 * moves * DATAGRAM_BYTES_MAX as u64,
         // The squatters' false addresses are proved.
-        Attack::Squat => u64::MAX,
+        Weapon::Datagrams(Attack::Squat) => u64::MAX,
         _ => 3 * siege.sum(|told| told.bytes),
     };
     assert!(astray <= most, "{name}: {astray} bytes went to false addresses, at most {most} may");
@@ -335,7 +391,7 @@ pub(crate) fn withstands(world: &mut World, plan: &Plan) -> Report {
 }
 
 fn tell(name: &str, alone: &Report, siege: &Report, round: Duration) {
-    let datagrams = siege.grown(|totals| totals.datagrams_in);
+    let datagrams = siege.grown(|totals| totals.datagrams_in + totals.pipe_reads);
     println!(
         "{name}: p99 {:?} alone, {:?} besieged, large {:?} and {:?} (round {round:?}); replies {} and {}; busy {:.0} % and {:.0} %; newcomer {:?} and {:?}",
         alone.p99,
@@ -381,7 +437,8 @@ impl Report {
 }
 
 /// The attack by one and by sixteen.
-pub(crate) fn by_one_and_by_many(world: &mut World, attack: Attack) -> [Report; 2] {
+pub(crate) fn by_one_and_by_many(world: &mut World, attack: impl Into<Weapon>) -> [Report; 2] {
+    let attack = attack.into();
     let one = withstands(&mut World::new(world.seed()), &Plan::new(attack, 1));
     [one, withstands(world, &Plan::new(attack, 16))]
 }

@@ -1,0 +1,98 @@
+//! Urgent bytes overtake bulk that runs at full rate; and bulk gets on beside urgent bytes at full rate.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{ECHO, PIPE, drain, over_each, pair, percentile, serve_echo};
+use strait::parts::{PIPE_WRITE_BYTES, UNSENT_BYTES};
+use strait::{Idle, Priority, Stream, StreamProtocol};
+use strait_sim::check::Flow;
+use strait_sim::{Link, Over, SimNode, World};
+
+const MS: Duration = Duration::from_millis(1);
+/// A link of 8 Mbit/s whose queue adds 32 ms at most: what waits longer waits in the node.
+const RATE: u64 = 1_000_000;
+const QUEUE_BYTES: u64 = 32 << 10;
+
+/// Streams beside [`PIPE`].
+const URGENT: StreamProtocol = StreamProtocol::new("/test/urgent/1", 4, Idle::Never);
+
+fn narrow(world: &mut World) {
+    let mut link = Link::new(10 * MS).rate(RATE);
+    link.queue_bytes = QUEUE_BYTES;
+    world.net().set_default(link);
+}
+
+/// Writes to `to` as fast as there is room, for ever; what arrives is checked against `flow`.
+fn run_at_full_rate(world: &World, from: &SimNode, to: &SimNode, def: &'static StreamProtocol, priority: Priority, flow: &Flow) {
+    let read = flow.clone();
+    to.serve_streams(def, priority, async move |stream: Stream| {
+        let (_send, receive) = stream.split();
+        drain(receive, &read).await;
+    })
+    .expect("a fresh protocol");
+    let (api, peer, flow) = (from.api().clone(), to.peer_id(), flow.clone());
+    world.spawn(from.id(), async move {
+        let (send, _receive) = api.open_with(peer, def, priority).await.expect("it opens").split();
+        common::pump(send, &flow, u64::MAX).await;
+    });
+}
+
+#[test]
+fn urgent_bytes_overtake_bulk_at_full_rate() {
+    over_each("urgent_bytes_overtake_bulk_at_full_rate", 2, |world, over| {
+        narrow(world);
+        let (a, b) = pair(world, over);
+        serve_echo(&b);
+        let bulk = Flow::new("bulk", 1);
+        run_at_full_rate(world, &a, &b, &PIPE, Priority::Bulk, &bulk);
+        world.run_for(Duration::from_secs(5));
+        let (before, begin) = (bulk.delivered_bytes(), world.now());
+        let waiting = bulk.sent_bytes() - before;
+        let mut trips = Vec::new();
+        for index in 0..50 {
+            world.run_for(37 * MS);
+            let asked = world.now();
+            let reply = world.block_on(a.request_with(b.peer_id(), &ECHO, Priority::Urgent, common::body(index, 64)));
+            assert!(reply.is_ok(), "request {index}: {reply:?}");
+            trips.push(world.now() - asked);
+        }
+        // What was sealed before it, and no more: the kernel's unsent bytes with the write that exceeded them and the one that did not fit;
+        // then what is on the link and in its queue. On QUIC the last alone.
+        let sealed = if over == Over::Quic { 0 } else { u64::from(UNSENT_BYTES) + 2 * PIPE_WRITE_BYTES as u64 };
+        let ahead = sealed + QUEUE_BYTES + RATE / 50;
+        // Twice the time that it takes to repair a loss, for the queue in front of the bottleneck drops what does not fit.
+        let repair = 2 * (20 * MS + Duration::from_millis(QUEUE_BYTES * 1_000 / RATE));
+        let most = 20 * MS + Duration::from_millis(ahead * 1_000 / RATE) + repair;
+        let p99 = percentile(&mut trips, 99);
+        let bulk_waits = Duration::from_millis(waiting * 1_000 / RATE);
+        println!("over {over}: p99 {p99:?} of at most {most:?}, bulk waited {bulk_waits:?}");
+        assert!(p99 <= most, "p99 {p99:?}, at most {most:?}: urgent bytes waited behind bulk that was not sealed");
+        assert!(p99 < bulk_waits, "p99 {p99:?}, and bulk waited {bulk_waits:?}: nothing was overtaken");
+        let rate = (bulk.delivered_bytes() - before) as f64 / (world.now() - begin).as_secs_f64();
+        assert!(rate > 0.7 * RATE as f64, "bulk did not run at full rate: {rate}");
+    });
+}
+
+#[test]
+fn bulk_gets_on_beside_urgent_bytes_at_full_rate() {
+    over_each("bulk_gets_on_beside_urgent_bytes_at_full_rate", 2, |world, over| {
+        // The QUIC crate's priorities are strict: bulk starves there, see docs/principles.md, M3.
+        if over == Over::Quic {
+            return;
+        }
+        narrow(world);
+        let (a, b) = pair(world, over);
+        let (bulk, urgent) = (Flow::new("bulk", 1), Flow::new("urgent", 2));
+        run_at_full_rate(world, &a, &b, &PIPE, Priority::Bulk, &bulk);
+        run_at_full_rate(world, &a, &b, &URGENT, Priority::Urgent, &urgent);
+        world.run_for(Duration::from_secs(5));
+        let before = [bulk.delivered_bytes(), urgent.delivered_bytes()];
+        world.run_for(Duration::from_secs(10));
+        let [slow, fast] = [bulk.delivered_bytes() - before[0], urgent.delivered_bytes() - before[1]];
+        println!("over {over}: {slow} bytes of bulk beside {fast} urgent ones");
+        assert!(fast > 8 * slow, "urgent bytes do not go first: {fast} beside {slow} of bulk");
+        assert!(slow * 20 > fast, "bulk starves: {slow} bytes beside {fast} urgent ones");
+    });
+}
