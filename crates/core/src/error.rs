@@ -27,7 +27,7 @@ pub enum ConfigError {
     /// The floors of all connections together are above the memory.
     #[error(
         "the limits do not fit: {connections_max} connections and {handshakes_max} handshakes with {connection_floor} bytes set aside for \
-         each, and {strangers_floor} bytes for first packets, are more than memory_bytes = {memory_bytes}; what fits: connections_max = {fitting_connections}, or \
+         each, {strangers_floor} bytes for first packets and {book_bytes} for the address book are more than memory_bytes = {memory_bytes}; what fits: connections_max = {fitting_connections}, or \
          memory_bytes = {fitting_memory}"
     )]
     FloorsDoNotFit {
@@ -41,6 +41,8 @@ pub enum ConfigError {
         connection_floor: u64,
         /// Bytes set aside for strangers.
         strangers_floor: u64,
+        /// Bytes set aside for the address book.
+        book_bytes: u64,
         /// The memory that would fit.
         fitting_memory: u64,
         /// The number of connections that would fit.

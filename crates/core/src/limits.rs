@@ -43,6 +43,23 @@ pub const PIPE_CHUNK_BYTES_MAX: usize = 24 << 10;
 /// Plaintext that is sealed for one write to a pipe: what is urgent waits for at most so much of what has left already.
 pub const PIPE_WRITE_BYTES: usize = 32 << 10;
 
+/// Addresses kept of one peer. 16 leaves room for every transport on a few interfaces.
+pub const BOOK_ADDRESSES_MAX: usize = 16;
+/// Bytes of one address that is kept: two peer ids and a DNS name of the usual length. The longest domain names do not fit.
+pub const BOOK_ADDRESS_BYTES_MAX: usize = 256;
+/// What it takes for each peer beside its addresses: its places in four ordered maps, whose nodes may be half empty.
+pub const BOOK_PEER_COST: u64 = 768;
+/// What a peer said of itself is kept so long after it was last connected. Hours later most that move have moved.
+pub const BOOK_CLAIM_FOR: Duration = Duration::from_secs(3_600);
+/// Where a peer was seen to come from is kept so long: a NAT forgets sooner than that.
+pub const BOOK_INBOUND_FOR: Duration = Duration::from_secs(600);
+/// An address that has worked is kept so long without working again.
+pub const BOOK_WORKED_FOR: Duration = Duration::from_secs(30 * 86_400);
+/// An address that only a remote vouches for is forgotten when it has failed so often in a row.
+pub const BOOK_FAILURES_MAX: u32 = 4;
+/// The book is looked through for what has expired at most so often.
+pub const BOOK_SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+
 /// Work of one packet beside its bytes, in work units (one unit is about the work of one bulk byte): header protection, ACK state.
 pub const PACKET_WORK: u64 = 1_000;
 /// Work of one QUIC frame beside its packet and its bytes: a packet can have more than a thousand. Measured at 30 ns for PING.
@@ -100,6 +117,9 @@ pub struct Limits {
     pub send_window_min: u64,
     /// What that may grow to.
     pub send_window_max: u64,
+    /// All that the address book may hold, in bytes, set aside for it. What does not fit pushes out the least proven, by
+    /// [`peers::book`](crate::peers::book).
+    pub book_bytes: u64,
     /// Streams that a peer may have open on a fresh connection. Grows in steps while it uses them.
     pub streams_min: u32,
     /// What that may grow to.
@@ -148,6 +168,7 @@ impl Default for Limits {
             receive_window_max: 8 << 20,
             send_window_min: 64 << 10,
             send_window_max: 8 << 20,
+            book_bytes: 4 << 20,
             streams_min: 8,
             streams_max: 256,
             inbox_bytes_min: 64 << 10,
@@ -257,15 +278,17 @@ impl Limits {
     /// Proves that the floors fit the memory and that the numbers make sense together.
     pub fn check(&self) -> Result<(), ConfigError> {
         let floor = self.connection_floor();
-        let needed = floor.saturating_mul(self.places().into()).saturating_add(self.strangers_floor());
+        let shared = self.strangers_floor().saturating_add(self.book_bytes);
+        let needed = floor.saturating_mul(self.places().into()).saturating_add(shared);
         if needed > self.memory_bytes {
-            let room = self.memory_bytes.saturating_sub(self.strangers_floor());
+            let room = self.memory_bytes.saturating_sub(shared);
             return Err(ConfigError::FloorsDoNotFit {
                 memory_bytes: self.memory_bytes,
                 connections_max: self.connections_max,
                 handshakes_max: self.handshakes_max,
                 connection_floor: floor,
                 strangers_floor: self.strangers_floor(),
+                book_bytes: self.book_bytes,
                 fitting_memory: needed,
                 fitting_connections: room.checked_div(floor).unwrap_or(0).saturating_sub(self.handshakes_max.into()),
             });

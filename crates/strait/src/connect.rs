@@ -59,9 +59,16 @@ pub(crate) async fn connect(shared: &Arc<Shared>, peer: PeerId) -> Result<(), Co
         let Some((_, address)) = at.map(|at| dials.open.swap_remove(at)) else {
             continue;
         };
+        let now = shared.runtime.now();
         match result {
-            Ok(()) => return Ok(()),
-            Err(error) => attempts.push((address, error)),
+            Ok(()) => {
+                shared.lock().core.book_mut().worked(now, &peer, &address);
+                return Ok(());
+            }
+            Err(error) => {
+                shared.lock().core.book_mut().failed(now, &peer, &address);
+                attempts.push((address, error));
+            }
         }
     }
     Err(ConnectError { peer, attempts })
@@ -70,7 +77,8 @@ pub(crate) async fn connect(shared: &Arc<Shared>, peer: PeerId) -> Result<(), Co
 fn begin<'a>(shared: &'a Shared, peer: PeerId, results: &DialSender) -> (Dials<'a>, Vec<(Multiaddr, DialError)>) {
     let (mut open, mut attempts) = (Vec::new(), Vec::new());
     shared.ask(|state, now| {
-        for address in state.addresses(&peer).into_iter().rev().take(DIALS_MAX) {
+        let candidates = state.core.book().candidates(now, &peer);
+        for address in candidates.into_iter().map(|candidate| candidate.address).take(DIALS_MAX) {
             let dialled = socket_address(&address).and_then(|(way, remote, named)| {
                 if let Some(found) = named.filter(|named| *named != peer) {
                     return Err(DialError::WrongPeer { wanted: peer, found });

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use strait_core::{
-    Counters, Identity, Message, Multiaddr, PeerId, Priority, Refused, Request, RequestError, StreamProtocol, StreamRef,
+    Counters, DialError, Identity, Message, Multiaddr, PeerId, Priority, Refused, Request, RequestError, StreamProtocol,
+    StreamRef,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -117,9 +118,16 @@ impl Node {
         })
     }
 
-    /// Notes addresses of a peer, for when a request needs a connection. The newest sixteen are kept.
+    /// Notes addresses of a peer, best first, for when a request needs a connection. They do not expire; the newest sixteen are kept. What can be
+    /// no peer's address is left out.
     pub fn add_addresses(&self, peer: PeerId, addresses: &[Multiaddr]) {
-        self.shared().lock().remember(peer, addresses);
+        self.note_addresses(peer, addresses);
+    }
+
+    /// The same, saying what was left out and why.
+    fn note_addresses(&self, peer: PeerId, addresses: &[Multiaddr]) -> Vec<(Multiaddr, DialError)> {
+        let now = self.shared().runtime.now();
+        self.shared().lock().remember(now, peer, addresses)
     }
 
     /// Connects to a peer, if it is not connected yet. The addresses are all tried at once; the first that answers with the right
@@ -128,8 +136,11 @@ impl Node {
     /// # Errors
     /// [`ConnectError`] says for each address why it failed. Nothing is left of the attempts.
     pub async fn connect(&self, peer: PeerId, addresses: &[Multiaddr]) -> Result<(), ConnectError> {
-        self.add_addresses(peer, addresses);
-        crate::connect::connect(self.shared(), peer).await
+        let refused = self.note_addresses(peer, addresses);
+        crate::connect::connect(self.shared(), peer).await.map_err(|mut error| {
+            error.attempts.extend(refused);
+            error
+        })
     }
 
     /// Whether there is a connection to `peer`.

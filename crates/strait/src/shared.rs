@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use strait_core::peers::{Source, Unusable};
 use strait_core::{
     Closed, Config, ConfigError, ConnId, DialError, Env, Event, Message, Multiaddr, PeerId, PipeEvent, RequestError, StreamError,
     StreamRef,
@@ -19,10 +20,6 @@ use crate::runtime::Runtime;
 use crate::stream::Stream;
 use crate::turn::DriverCounters;
 
-/// A peer's addresses that the application has told; more push out the oldest.
-const ADDRESSES_MAX: usize = 16;
-/// Peers whose addresses are kept; more push out one that is not connected.
-const PEERS_MAX: usize = 4096;
 /// Below so many entries it is not worth looking for those that nobody holds.
 const PRUNE_MIN: usize = 256;
 
@@ -50,7 +47,6 @@ pub(crate) struct State {
     pub(crate) windows: BTreeMap<(PeerId, &'static str), Arc<Semaphore>>,
     pub(crate) connecting: BTreeMap<PeerId, Arc<tokio::sync::Mutex<()>>>,
     prune_at: usize,
-    book: BTreeMap<PeerId, Vec<Multiaddr>>,
     pub(crate) listen_addrs: Vec<Multiaddr>,
     pub(crate) sockets: Vec<std::net::SocketAddr>,
     pub(crate) driver: DriverCounters,
@@ -106,7 +102,6 @@ impl Shared {
                 windows: BTreeMap::new(),
                 connecting: BTreeMap::new(),
                 prune_at: PRUNE_MIN,
-                book: BTreeMap::new(),
                 listen_addrs: Vec::new(),
                 sockets: Vec::new(),
                 driver: DriverCounters::default(),
@@ -323,23 +318,18 @@ impl State {
         self.prune_at = left.saturating_mul(2).max(PRUNE_MIN);
     }
 
-    pub(crate) fn addresses(&self, peer: &PeerId) -> Vec<Multiaddr> {
-        self.book.get(peer).cloned().unwrap_or_default()
-    }
-
-    pub(crate) fn remember(&mut self, peer: PeerId, addresses: &[Multiaddr]) {
-        if self.book.len() >= PEERS_MAX && !self.book.contains_key(&peer) {
-            let core = &self.core;
-            let gone = self.book.keys().find(|known| !core.is_connected(known)).copied();
-            gone.map(|gone| self.book.remove(&gone));
+    /// Notes what the application tells of a peer's addresses, best first. Returns what cannot be dialled, and why.
+    pub(crate) fn remember(&mut self, now: Instant, peer: PeerId, addresses: &[Multiaddr]) -> Vec<(Multiaddr, DialError)> {
+        let mut refused = Vec::new();
+        for (address, why) in self.core.book_mut().add_all(now, peer, addresses, Source::Application) {
+            let error = match why {
+                Unusable::Itself => DialError::Itself,
+                Unusable::OtherPeer(found) => DialError::WrongPeer { wanted: peer, found },
+                why => DialError::BadAddress(format!("{address}: {why}")),
+            };
+            refused.push((address, error));
         }
-        let known = self.book.entry(peer).or_default();
-        for address in addresses {
-            known.retain(|old| old != address);
-            known.push(address.clone());
-        }
-        let surplus = known.len().saturating_sub(ADDRESSES_MAX);
-        known.drain(..surplus);
+        refused
     }
 
     fn answer(&mut self, stream: StreamRef, reply: Option<Message>) {

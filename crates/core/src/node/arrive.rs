@@ -332,7 +332,7 @@ impl Node {
     }
 
     /// Ends a connection for the application: every stream gets its one outcome, then the connection its event.
-    pub(super) fn end_conn(&mut self, _now: Instant, slot: usize, closed: Closed, dial: DialError) {
+    pub(super) fn end_conn(&mut self, now: Instant, slot: usize, closed: Closed, dial: DialError) {
         let Some(conn) = self.conn_mut(slot) else {
             return;
         };
@@ -366,6 +366,7 @@ impl Node {
                     slots.retain(|other| *other != slot);
                     if slots.is_empty() {
                         self.peers.remove(&peer);
+                        self.book.disconnected(now, &peer);
                     }
                 }
                 self.events.push_back(Event::Disconnected { conn: id, peer, reason: closed });

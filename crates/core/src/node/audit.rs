@@ -24,6 +24,8 @@ impl Node {
         let limits = &self.config.limits;
         audit.held = audit.held.saturating_add(self.strangers.bytes());
         cap(&mut audit, "strangers' datagrams", self.strangers.bytes(), limits.strangers_floor());
+        audit.held = audit.held.saturating_add(self.book.bytes());
+        cap(&mut audit, "the address book", self.book.bytes(), self.book.bytes_max());
         cap(&mut audit, "answers", self.answers.len() as u64, ANSWERS_MAX as u64);
         cap(&mut audit, "connections", self.live as u64, limits.places().into());
         cap(&mut audit, "slots", self.slots.taken().into(), limits.connections_max.into());

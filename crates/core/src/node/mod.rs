@@ -48,6 +48,7 @@ use crate::env::{Env, Random};
 use crate::error::{Closed, ConfigError, DialError, RequestError, StreamError};
 use crate::limits::{Limits, SHARED_FOR};
 use crate::message::Message;
+use crate::peers::Book;
 use crate::proto::Registry;
 use crate::proto::pace::deadline;
 use crate::report::Counters;
@@ -205,6 +206,9 @@ pub struct Node {
     events: VecDeque<Event>,
     counters: Counters,
     external: Vec<Multiaddr>,
+    book: Book,
+    /// Holds the book's floor.
+    _book_account: Arc<Account>,
     closing: bool,
     outputs: Vec<Output>,
 }
@@ -231,7 +235,12 @@ impl Node {
         let Some(strangers_account) = ledger.open(floor, floor) else {
             return Err(ConfigError::TooSmall { what: "memory_bytes" });
         };
+        let Some(book_account) = ledger.open(config.limits.book_bytes, config.limits.book_bytes) else {
+            return Err(ConfigError::TooSmall { what: "memory_bytes" });
+        };
         Ok(Node {
+            book: Book::new(config.keypair.public().to_peer_id(), config.limits.book_bytes),
+            _book_account: book_account,
             peer_id: config.keypair.public().to_peer_id(),
             quic,
             ledger,
@@ -277,6 +286,7 @@ impl Node {
 
     /// Takes note that it is `now`: what is due becomes ready to be driven.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.book.forget_expired(now);
         while let Some((key, _)) = self.wakes.pop_due(now) {
             match key {
                 Key::Transport(slot) => {
@@ -356,6 +366,16 @@ impl Node {
     /// When to call [`handle_timeout`](Self::handle_timeout) at the latest, and why.
     pub fn poll_wake(&self) -> Option<(Instant, Why)> {
         self.wakes.first()
+    }
+
+    /// Where peers may be reached, and why that is believed.
+    pub fn book(&self) -> &Book {
+        &self.book
+    }
+
+    /// The same, to add to it and to tell it what has worked.
+    pub fn book_mut(&mut self) -> &mut Book {
+        &mut self.book
     }
 
     /// All counters.

@@ -5,6 +5,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use multiaddr::{Multiaddr, Protocol};
+
 /// How far an address reaches. In order: the later ones of the first five reach farther.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
@@ -153,6 +155,52 @@ pub fn of(ip: IpAddr) -> Scope {
     }
 }
 
+/// The IP address that a multiaddr begins with.
+pub fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
+    match address.iter().next()? {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(ip.into()),
+        _ => None,
+    }
+}
+
+/// How far a multiaddr reaches, by the IP address or the name that it begins with. `None` when it begins with neither. Of a name this is what the
+/// name alone tells: what it resolves to has to be asked about again.
+pub fn of_address(address: &Multiaddr) -> Option<Scope> {
+    match address.iter().next()? {
+        Protocol::Ip4(ip) => Some(of(ip.into())),
+        Protocol::Ip6(ip) => Some(of(ip.into())),
+        Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name) | Protocol::Dnsaddr(name) => Some(of_name(&name)),
+        _ => None,
+    }
+}
+
+/// The names with a meaning of their own, by their last labels, and where that is written. All others are global, if they have a dot.
+const NAMES: &[(&str, Scope, &str)] = &[
+    ("localhost", Scope::Loopback, "RFC 6761 section 6.3"),
+    // Of one link by that RFC, but clusters and home networks use it for all that is theirs.
+    ("local", Scope::Private, "RFC 6762 section 3"),
+    ("home.arpa", Scope::Private, "RFC 8375"),
+    ("internal", Scope::Private, "IANA's special-use domain names: for private networks"),
+    ("test", Scope::Private, "RFC 6761 section 6.2"),
+    ("example", Scope::Documentation, "RFC 6761 section 6.5"),
+    ("invalid", Scope::Reserved, "RFC 6761 section 6.4"),
+    ("onion", Scope::Reserved, "RFC 7686: not of the DNS"),
+    ("alt", Scope::Reserved, "RFC 9476: not of the DNS"),
+];
+
+/// How far a name of the DNS reaches, as far as the name alone tells.
+pub fn of_name(name: &str) -> Scope {
+    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    let within = |last: &str| name.strip_suffix(last).is_some_and(|front| front.is_empty() || front.ends_with('.'));
+    match NAMES.iter().find(|(last, ..)| within(last)) {
+        Some((_, scope, _)) => *scope,
+        // Completed by the resolver of whoever asks.
+        None if !name.contains('.') => Scope::Private,
+        None => Scope::Global,
+    }
+}
+
 fn of_v4(ip: Ipv4Addr) -> Scope {
     let bits = u128::from(u32::from(ip));
     let rows = V4.iter().map(|(first, len, scope, _)| (u128::from(u32::from(*first)), *len, *scope));
@@ -220,6 +268,28 @@ mod tests {
                 assert_eq!(scope(address), *want, "{address}");
             }
         }
+    }
+
+    #[test]
+    fn names_have_a_scope_too() {
+        let rows: &[(Scope, &[&str])] = &[
+            (Scope::Loopback, &["localhost", "LocalHost.", "a.localhost"]),
+            (Scope::Private, &["a.local", "svc.cluster.local", "printer", "x.home.arpa", "db.internal", "a.test", ""]),
+            (Scope::Global, &["a.b", "notlocalhost.org", "a.mylocal", "localhost.org", "internal.net"]),
+            (Scope::Reserved, &["a.onion", "x.invalid", "y.alt"]),
+            (Scope::Documentation, &["a.example"]),
+        ];
+        for (want, names) in rows {
+            for name in *names {
+                assert_eq!(of_name(name), *want, "{name:?}");
+            }
+        }
+        let address = |text: &str| of_address(&text.parse().expect("a multiaddr"));
+        assert_eq!(address("/dns4/localhost/tcp/1"), Some(Scope::Loopback));
+        assert_eq!(address("/dnsaddr/a.b"), Some(Scope::Global));
+        assert_eq!(address("/ip6/::1/udp/1/quic-v1"), Some(Scope::Loopback));
+        assert_eq!(address("/tcp/1"), None);
+        assert_eq!(address("/memory/1"), None);
     }
 
     #[test]
