@@ -9,6 +9,7 @@ use crate::identify::{ENCODED_BYTES_MAX, Identify, IdentifyLimits};
 use crate::multistream::{MESSAGE_BYTES_MAX, Message};
 use crate::noise::{Payload, PayloadLimits};
 use crate::protobuf::{Reader, Value, Writer};
+use crate::record::{Envelope, PeerRecord, RecordLimits};
 use crate::{framing, multistream, varint, yamux};
 
 /// The front of `bytes`. Panics when `len` is more than there is, which is the promise to check.
@@ -148,6 +149,35 @@ pub fn noise_payload(bytes: &[u8]) {
     found.encode(&mut again);
     assert!(again.len() <= bytes.len());
     assert_eq!(Payload::decode(&again, &limits), Ok(found));
+}
+
+/// Limits hold, and what was kept can be sent on and reads the same. The bytes are taken for an envelope, and for a record.
+pub fn peer_record(bytes: &[u8]) {
+    let limits = RecordLimits { envelope_bytes_max: 4 << 10, key_bytes_max: 40, addrs_max: 4, addr_bytes_max: 32 };
+    if let Ok(envelope) = Envelope::decode(bytes, &limits) {
+        assert!(bytes.len() <= limits.envelope_bytes_max);
+        assert!(envelope.public_key.len() <= limits.key_bytes_max && envelope.signature.len() <= limits.key_bytes_max);
+        assert!(envelope.signed_bytes("domain").len() <= bytes.len().saturating_add(20));
+        let mut again = Vec::new();
+        envelope.encode(&mut again);
+        assert!(again.len() <= bytes.len());
+        assert_eq!(Envelope::decode(&again, &limits), Ok(envelope));
+        record(envelope.payload, &limits);
+    }
+    record(bytes, &limits);
+}
+
+fn record(payload: &[u8], limits: &RecordLimits) {
+    let Ok(mut found) = PeerRecord::decode(payload, limits) else {
+        return;
+    };
+    assert!(found.addresses.len() <= limits.addrs_max);
+    assert!(found.addresses.iter().all(|address| address.len() <= limits.addr_bytes_max));
+    found.dropped = 0;
+    let mut again = Vec::new();
+    found.encode(&mut again);
+    assert!(again.len() <= payload.len());
+    assert_eq!(PeerRecord::decode(&again, limits), Ok(found));
 }
 
 /// Whatever decodes is written back to the same bytes; frames are walked as a reader would, bodies skipped.

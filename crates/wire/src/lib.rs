@@ -21,5 +21,6 @@ pub mod identify;
 pub mod multistream;
 pub mod noise;
 pub mod protobuf;
+pub mod record;
 pub mod varint;
 pub mod yamux;

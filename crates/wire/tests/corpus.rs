@@ -51,6 +51,11 @@ fn noise_payload() {
 }
 
 #[test]
+fn peer_record() {
+    replay("peer_record", fuzz_entry::peer_record);
+}
+
+#[test]
 fn yamux() {
     replay("yamux", fuzz_entry::yamux);
 }
