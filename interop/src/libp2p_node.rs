@@ -48,11 +48,13 @@ pub struct Options {
     pub keypair: Keypair,
     /// Largest request or reply that the node accepts, in bytes.
     pub read_bytes_max: usize,
+    /// Whether identify carries a signed peer record.
+    pub signed_record: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { keypair: Keypair::generate_ed25519(), read_bytes_max: service::REPLY_BYTES_MAX }
+        Self { keypair: Keypair::generate_ed25519(), read_bytes_max: service::REPLY_BYTES_MAX, signed_record: false }
     }
 }
 
@@ -186,9 +188,7 @@ fn swarm(options: &Options) -> Swarm<Behaviour> {
         .with_tokio()
         .with_quic()
         .with_behaviour(|keypair| Behaviour {
-            identify: identify::Behaviour::new(
-                identify::Config::new("/strait-interop/0".to_owned(), keypair.public()).with_agent_version(AGENT.to_owned()),
-            ),
+            identify: identify::Behaviour::new(identify_config(keypair, options.signed_record)),
             ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
             prefixed: messages(Framing::LengthPrefixed, service::PREFIXED, ProtocolSupport::Full),
             until_end: messages(Framing::EndOfStream, service::UNTIL_END, ProtocolSupport::Full),
@@ -197,6 +197,15 @@ fn swarm(options: &Options) -> Swarm<Behaviour> {
         .expect("a behaviour that cannot fail")
         .with_swarm_config(|config| config.with_idle_connection_timeout(wait::BOUND))
         .build()
+}
+
+fn identify_config(keypair: &Keypair, signed_record: bool) -> identify::Config {
+    let version = "/strait-interop/0".to_owned();
+    let config = match signed_record {
+        true => identify::Config::new_with_signed_peer_record(version, keypair),
+        false => identify::Config::new(version, keypair.public()),
+    };
+    config.with_agent_version(AGENT.to_owned())
 }
 
 struct Task {

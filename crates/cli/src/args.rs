@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use strait_core::Multiaddr;
 
 use crate::exit::TABLE;
 
@@ -67,6 +68,10 @@ pub struct Send {
     /// Listen at this address and UDP port instead of a free port of all interfaces
     #[arg(long, value_name = "IP:PORT")]
     pub listen: Option<SocketAddr>,
+    /// Where others reach this machine, if not where it listens (such as /ip4/A.B.C.D/udp/PORT/quic-v1 of a port forward); may be given more than once.
+    /// Then others learn this only, in the ticket and otherwise
+    #[arg(long, value_name = "MULTIADDR")]
+    pub announce: Vec<Multiaddr>,
     /// Say only what is needed
     #[arg(short, long)]
     pub quiet: bool,
@@ -94,6 +99,10 @@ pub struct Get {
     /// With --serve: listen at this address and UDP port instead of a free port of all interfaces
     #[arg(long, value_name = "IP:PORT", requires = "serve")]
     pub listen: Option<SocketAddr>,
+    /// With --serve: where others reach this machine, if not where it listens (such as /ip4/A.B.C.D/udp/PORT/quic-v1 of a port forward); may be given more
+    /// than once. Then others learn this only, in the ticket and otherwise
+    #[arg(long, value_name = "MULTIADDR", requires = "serve")]
+    pub announce: Vec<Multiaddr>,
     /// Give up after so long (such as 90s, 15m or 2h) without anything new; until then keep trying, from the first contact on. Without
     /// it the first contact is tried once, and later waits have no end
     #[arg(long, value_name = "DURATION", value_parser = duration)]

@@ -60,6 +60,11 @@ pub const BOOK_FAILURES_MAX: u32 = 4;
 /// The book is looked through for what has expired at most so often.
 pub const BOOK_SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
+/// Addresses that a node tells of itself: others keep no more.
+pub const OWN_ADDRESSES_MAX: usize = 32;
+/// Bytes of addresses in a node's signed record. With it, and the same addresses unsigned, identify stays below what rust-libp2p reads (4 KiB).
+pub const OWN_RECORD_BYTES: usize = 1_400;
+
 /// Work of one packet beside its bytes, in work units (one unit is about the work of one bulk byte): header protection, ACK state.
 pub const PACKET_WORK: u64 = 1_000;
 /// Work of one QUIC frame beside its packet and its bytes: a packet can have more than a thousand. Measured at 30 ns for PING.
@@ -70,6 +75,8 @@ pub const HANDSHAKE_PACKET_WORK: u64 = 40_000;
 pub const HANDSHAKE_MESSAGE_WORK: u64 = 120_000;
 /// Turns are short for so long after two different connections had work within such a time.
 pub const SHARED_FOR: Duration = Duration::from_millis(100);
+/// Work of verifying one signed peer record: one signature.
+pub const RECORD_WORK: u64 = 40_000;
 /// Work of driving one stream once.
 pub const STREAM_WORK: u64 = 500;
 

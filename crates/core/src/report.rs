@@ -118,6 +118,12 @@ counters! {
         identified,
         /// Identify messages refused: malformed, or not of the connection's own key.
         identify_refused,
+        /// Signed peer records verified and accepted.
+        records,
+        /// Signed peer records refused: malformed, forged, or older than one that is known.
+        records_refused,
+        /// Addresses that peers told and that do not hold over the path they came by: forgotten at once.
+        addresses_out_of_scope,
     }
 }
 
@@ -170,6 +176,8 @@ impl Counters {
 pub struct Audit {
     /// Bytes held in queues, stagings and tables that the node owns, at their allocated size.
     pub held: u64,
+    /// Of these, those of the address book, which knows peers longer than it is connected to them.
+    pub book: u64,
     /// Bytes granted, the worst case of what the QUIC crate holds included.
     pub granted: u64,
     /// Granted bytes and set-aside floors together.

@@ -78,10 +78,10 @@ fn allocated() -> i64 {
     ALLOCATED.load(Relaxed)
 }
 
-/// What the ledger says is granted for peers, strangers and the address book included.
+/// What the ledger says is granted for peers, strangers included.
 fn granted(net: &Net) -> i64 {
-    let (audit, limits) = (net.nodes[SERVER].audit(), net.nodes[SERVER].limits());
-    (audit.granted + limits.strangers_floor() + limits.book_bytes) as i64
+    let audit = net.nodes[SERVER].audit();
+    (audit.granted + net.nodes[SERVER].limits().strangers_floor()) as i64
 }
 
 fn answer_one(net: &mut Net) -> bool {

@@ -72,12 +72,28 @@ pub struct NodeConfig {
     pub tcp: bool,
     /// How TCP is secured, as in [`strait::parts::Shared::set_pipe_security`]. `None`: all that there is.
     pub pipe_security: Option<&'static [&'static str]>,
+    /// Where it listens. `None`: an address of its own in 10.0.0.0/8.
+    pub address: Option<SocketAddr>,
+    /// What it says of where it listens beside that, as a machine with several interfaces.
+    pub interfaces: Vec<Multiaddr>,
+    /// What its operator declares, as with [`strait::Builder::announce`].
+    pub announce: Vec<Multiaddr>,
 }
 
 impl Default for NodeConfig {
     /// Listens for QUIC only.
     fn default() -> NodeConfig {
-        NodeConfig { limits: Limits::default(), keypair: None, listen: true, quic: true, tcp: false, pipe_security: None }
+        NodeConfig {
+            limits: Limits::default(),
+            keypair: None,
+            listen: true,
+            quic: true,
+            tcp: false,
+            pipe_security: None,
+            address: None,
+            interfaces: Vec::new(),
+            announce: Vec::new(),
+        }
     }
 }
 
@@ -169,9 +185,9 @@ impl World {
     /// # Panics
     /// If its limits do not fit together.
     pub fn node(&mut self, config: NodeConfig) -> SimNode {
-        let (id, address) = (self.next_id(), self.next_address());
+        let (id, address) = (self.next_id(), config.address.unwrap_or(self.next_address()));
         let (api, host) = self.program(id, address, &config, 0);
-        assert_eq!(self.add(host), id);
+        assert_eq!(self.add_at(host, address), id);
         SimNode { api, id, addresses: config.addresses(address), spawner: self.spawner_of(id), config, starts: 1 }
     }
 
@@ -209,10 +225,12 @@ impl World {
         let runtime = SimRuntime { start: self.start(), clock: self.clock(), spawner: self.spawner_of(id) };
         let (addresses, listen_tcp) = (config.addresses(address), (config.listen && config.tcp).then(|| address.port()));
         let pipe_security = config.pipe_security;
+        let (interfaces, announce) = (config.interfaces.clone(), config.announce.clone());
         let config = Config { keypair, agent: "strait-sim".to_owned(), limits: config.limits.clone(), listen: config.listen };
         let shared = Shared::new(config, env, Arc::new(runtime));
         let shared = shared.unwrap_or_else(|error| panic!("this node cannot be made: {error}"));
-        shared.set_listening(vec![address], addresses);
+        shared.set_declared(announce);
+        shared.set_listening(vec![address], addresses.into_iter().chain(interfaces).collect());
         if let Some(names) = pipe_security {
             shared.set_pipe_security(names);
         }

@@ -139,8 +139,12 @@ impl World {
     /// # Panics
     /// From the 62,500th host on.
     pub fn add(&mut self, host: impl Host + 'static) -> HostId {
+        self.add_at(host, self.next_address())
+    }
+
+    /// The same, at an address that nobody has.
+    pub fn add_at(&mut self, host: impl Host + 'static, address: SocketAddr) -> HostId {
         let id = HostId(self.slots.len());
-        let address = default_address(id.0);
         self.net.bind(id, address);
         self.slots.push(Slot {
             host: Some(Box::new(host)),

@@ -2,7 +2,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use strait_core::{Config, Keypair, Limits};
+use strait_core::peers::own::check_declared;
+use strait_core::{Config, Keypair, Limits, Multiaddr, PeerId};
 
 use crate::driver::{self, Sockets, TokioRuntime};
 use crate::error::StartError;
@@ -15,6 +16,7 @@ pub struct Builder {
     identity: Option<Keypair>,
     listen: Vec<SocketAddr>,
     listen_tcp: Vec<SocketAddr>,
+    announce: Vec<Multiaddr>,
     limits: Limits,
     agent: String,
 }
@@ -25,6 +27,7 @@ impl Builder {
             identity: None,
             listen: Vec::new(),
             listen_tcp: Vec::new(),
+            announce: Vec::new(),
             limits: Limits::default(),
             agent: concat!("strait/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
@@ -53,6 +56,15 @@ impl Builder {
         self
     }
 
+    /// Where others reach the node, if that is not where it listens: behind a port forward, in Kubernetes, by a name of the DNS. May be called more than
+    /// once. Then peers learn these addresses *only*, in identify, in the signed peer record and in tickets, each as far as it holds over the path
+    /// to them; without it they learn where the node listens. It changes nothing about where the node listens.
+    #[must_use]
+    pub fn announce(mut self, address: Multiaddr) -> Builder {
+        self.announce.push(address);
+        self
+    }
+
     /// The numbers that bound the node.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Builder {
@@ -75,6 +87,8 @@ impl Builder {
     /// # Panics
     /// Outside of a tokio runtime.
     pub async fn start(self) -> Result<Node, StartError> {
+        let keypair = self.identity.unwrap_or_else(Keypair::generate_ed25519);
+        let declared = check_announced(&keypair.public().to_peer_id(), self.announce)?;
         let sockets = if self.listen.is_empty() {
             let v4 = Sockets::bind(&[(Ipv4Addr::UNSPECIFIED, 0).into()])?;
             // IPv6 is not a given: a machine without it is served over IPv4.
@@ -86,15 +100,16 @@ impl Builder {
             Sockets::bind(&self.listen)?
         };
         let sockets = sockets.and_tcp(&self.listen_tcp)?;
-        let config = Config {
-            keypair: self.identity.unwrap_or_else(Keypair::generate_ed25519),
-            agent: self.agent,
-            limits: self.limits,
-            listen: true,
-        };
+        let config = Config { keypair, agent: self.agent, limits: self.limits, listen: true };
         let shared = Shared::new(config, driver::system_env()?, std::sync::Arc::new(TokioRuntime))?;
+        shared.set_declared(declared);
         shared.set_listening(sockets.local_addrs(), sockets.reachable_addrs());
         tokio::spawn(driver::run(shared.clone(), sockets));
         Ok(Node::from_shared(shared))
     }
+}
+
+fn check_announced(own: &PeerId, addresses: Vec<Multiaddr>) -> Result<Vec<Multiaddr>, StartError> {
+    let check = |address: Multiaddr| check_declared(own, &address).map_err(|why| StartError::Announce { address, why });
+    addresses.into_iter().map(check).collect()
 }

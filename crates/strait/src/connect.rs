@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use strait_core::{ConnId, DialError, Multiaddr, PeerId, SocketId};
+use strait_core::{ConnId, DialError, Fault, Multiaddr, PeerId, SocketId};
 use tokio::sync::mpsc;
 
 use crate::address::{Way, socket_address};
@@ -66,7 +66,10 @@ pub(crate) async fn connect(shared: &Arc<Shared>, peer: PeerId) -> Result<(), Co
                 return Ok(());
             }
             Err(error) => {
-                shared.lock().core.book_mut().failed(now, &peer, &address);
+                // What this node had no room for says nothing about the address.
+                if !matches!(error.fault(), Fault::Limit | Fault::Misuse) {
+                    shared.lock().core.book_mut().failed(now, &peer, &address);
+                }
                 attempts.push((address, error));
             }
         }

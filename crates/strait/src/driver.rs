@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io::{ErrorKind, IoSliceMut};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::BytesMut;
 use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
+use strait_core::peers::scope::{self, Scope};
 use strait_core::{Env, Meta, Multiaddr, PipeAction, SocketId, Transmit, WallClock, tcp_address};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
@@ -131,12 +132,10 @@ fn seen_at(local: SocketAddr) -> Vec<SocketAddr> {
     ips.into_iter().map(|ip| SocketAddr::new(ip, local.port())).collect()
 }
 
-/// Whether an interface's address can be told to others: of the socket's family, and not link-local, which needs a zone.
+/// Whether an interface's address can stand for a wildcard: of the socket's family, of a host, and not link-local, which needs a zone.
 fn usable(ip: &IpAddr, local: &SocketAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => local.is_ipv4() && !ip.is_link_local() && *ip != Ipv4Addr::UNSPECIFIED,
-        IpAddr::V6(ip) => local.is_ipv6() && !ip.is_unicast_link_local() && *ip != Ipv6Addr::UNSPECIFIED,
-    }
+    let scope = scope::of(*ip);
+    ip.is_ipv4() == local.is_ipv4() && scope.is_host() && scope != Scope::Link
 }
 
 fn open(address: SocketAddr) -> std::io::Result<Socket> {

@@ -1,5 +1,6 @@
 //! Errors of the async API. What only the core can know is in `strait_core`.
 
+use strait_core::peers::Undeclarable;
 use strait_core::{ConfigError, DialError, Multiaddr, PeerId, RequestError};
 
 /// A node could not be started. Nothing runs.
@@ -15,6 +16,14 @@ pub enum StartError {
         address: std::net::SocketAddr,
         /// The system's error.
         error: std::io::Error,
+    },
+    /// An address that was to be announced cannot be.
+    #[error("cannot announce {address}: {why}; announce the address and port that others reach this node at")]
+    Announce {
+        /// The address.
+        address: Multiaddr,
+        /// What is wrong with it.
+        why: Undeclarable,
     },
     /// The system gives no randomness.
     #[error("the system's random source failed; without it no secret is safe, so the node does not start")]

@@ -55,6 +55,7 @@ pub use error::{ConnectError, OpenError, PingError, ServeError, StartError};
 pub use handler::{Incoming, IntoReply};
 pub use node::Node;
 pub use runtime::{Runtime, Task};
+pub use strait_core::peers::{Scope, Undeclarable};
 pub use strait_core::proto::request::CODE_SLOW;
 pub use strait_core::{
     Audit, Breach, Closed, ConfigError, Counters, DialError, Fault, Framing, Identity, Idle, Keypair, Limits, Message, Multiaddr,

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use strait_core::peers::Scope;
 use strait_core::{
     Counters, DialError, Identity, Message, Multiaddr, PeerId, Priority, Refused, Request, RequestError, StreamProtocol,
     StreamRef,
@@ -77,9 +78,22 @@ impl Node {
         self.shared().peer_id
     }
 
-    /// Where this node listens. Addresses of the interfaces where it is bound to all of them.
+    /// Where this node listens. Addresses of the interfaces where it is bound to all of them. To be told to others take
+    /// [`told_addrs`](Self::told_addrs).
     pub fn listen_addrs(&self) -> Vec<Multiaddr> {
         self.shared().lock().listen_addrs.clone()
+    }
+
+    /// Which addresses of this node may be told to others: those that were [declared](Builder::announce) if there are any, otherwise where it
+    /// listens. Each connected peer learns those that hold over the path to it.
+    pub fn told_addrs(&self) -> Vec<Multiaddr> {
+        self.shared().lock().core.told_addresses()
+    }
+
+    /// This node's signed peer record (libp2p RFC 0003), as it is told over a path that reaches so far: in identify, or by other means. `None` when
+    /// it has no address that holds over such a path.
+    pub fn peer_record(&self, path: Scope) -> Option<bytes::Bytes> {
+        self.shared().lock().core.peer_record(path)
     }
 
     /// Answers the requests of `def` from now on. The handler is called for each request with a clone of what it captured, for at

@@ -134,13 +134,19 @@ impl Shared {
         result
     }
 
-    /// Tells the node where it can be reached: what it says in identify and gives out as its own addresses.
+    /// Tells the node its sockets, and where they are reached from this network: addresses of its interfaces in place of a wildcard. That is what
+    /// peers learn, each as far as it holds over the path to them, unless something was [declared](Self::set_declared).
     pub fn set_listening(&self, sockets: Vec<std::net::SocketAddr>, addresses: Vec<Multiaddr>) {
         self.ask(|state, _| {
             state.sockets = sockets;
             state.core.set_addresses(addresses.clone());
             state.listen_addrs = addresses;
         });
+    }
+
+    /// Declares where the node is reached; [checked](strait_core::peers::own::check_declared) addresses.
+    pub fn set_declared(&self, declared: Vec<Multiaddr>) {
+        self.ask(|state, _| state.core.set_declared(declared));
     }
 
     /// Whether a handle has asked for something since [`take_asked`](Self::take_asked).

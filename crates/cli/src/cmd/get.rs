@@ -37,7 +37,7 @@ pub(super) async fn run(args: Get, nodes: &Nodes) -> Result<(), Failure> {
     };
     let progress = Arc::new(Progress::with_events(args.quiet, args.json));
     let began = Instant::now();
-    let node = nodes.start(keypair, args.listen).await?;
+    let node = nodes.start_as(keypair, args.listen, &args.announce).await?;
     let names: Vec<String> = tickets.iter().map(|ticket| ticket.peer.to_string()).collect();
     progress.news(&News::started(&root.to_hex(), &names));
     let offered = if args.serve { Some(offer(&node, root, args.json, &progress)?) } else { None };
@@ -100,7 +100,7 @@ fn offer(node: &Node, root: Hash, json: bool, progress: &Arc<Progress>) -> Resul
     let say = progress.clone();
     let provider = Provider::awaiting(root, move |line| say.say(&line));
     net::serve(node, &provider)?;
-    let ticket = Ticket { peer: node.peer_id(), addrs: net::for_ticket(&node.listen_addrs()), root }.to_string();
+    let ticket = Ticket { peer: node.peer_id(), addrs: net::for_ticket(&node.told_addrs()), root }.to_string();
     progress.say("Others may use this ticket too, alone or beside the first; it is good as soon as all is here:");
     if json {
         print_json(&json!({"event": "serving", "ticket": ticket}))?

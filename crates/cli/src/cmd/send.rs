@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::json;
-use strait_core::Keypair;
+use strait_core::{Keypair, Multiaddr};
 
 use super::{bytes, count, print_json, print_line};
 use crate::args::Send;
@@ -30,7 +30,7 @@ pub(super) async fn run(args: Send, nodes: &Nodes) -> Result<(), Failure> {
     let (roots, _spool) = roots(&args, &progress).await?;
     let source = read(roots, &progress).await?;
     let say = progress.clone();
-    let serving = Serving::start(nodes, keypair, args.listen, source, move |line| say.say(&line)).await?;
+    let serving = Serving::start(nodes, keypair, (args.listen, &args.announce), source, move |line| say.say(&line)).await?;
     tell_ticket(&args, &serving, &progress)?;
     progress.say(if args.once { "Waiting until one copy is taken. Ctrl-C stops." } else { "Serving. Ctrl-C stops." });
     let mut copies = serving.provider.copies();
@@ -153,14 +153,14 @@ impl Serving {
     pub(super) async fn start(
         nodes: &Nodes,
         keypair: Keypair,
-        listen: Option<SocketAddr>,
+        (listen, announce): (Option<SocketAddr>, &[Multiaddr]),
         source: Source,
         say: impl Fn(String) + std::marker::Send + Sync + 'static,
     ) -> Result<Serving, Failure> {
-        let node = nodes.start(keypair, listen).await?;
+        let node = nodes.start_as(keypair, listen, announce).await?;
         let provider = Provider::new(source, say);
         net::serve(&node, &provider)?;
-        let addrs = net::for_ticket(&node.listen_addrs());
+        let addrs = net::for_ticket(&node.told_addrs());
         let ticket = Ticket { peer: node.peer_id(), addrs, root: provider.root() };
         Ok(Serving { node, provider, ticket })
     }

@@ -1,8 +1,7 @@
 //! Which addresses a ticket carries.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
 use strait_core::Multiaddr;
+use strait_core::peers::scope::{self, Scope};
 
 use crate::ticket::ADDR_BYTES_MAX;
 
@@ -13,7 +12,7 @@ const OFFERED_MAX: usize = 8;
 /// machine, and keeps its place however many there are.
 pub fn for_ticket(addrs: &[Multiaddr]) -> Vec<Multiaddr> {
     let usable = addrs.iter().filter_map(|addr| {
-        let rank = rank(first_ip(&addr.to_string())?)?;
+        let rank = rank(scope::of_address(addr)?)?;
         (addr.to_vec().len() <= ADDR_BYTES_MAX).then_some((rank, addr))
     });
     let mut found: Vec<(u8, &Multiaddr)> = usable.collect();
@@ -27,35 +26,14 @@ pub fn for_ticket(addrs: &[Multiaddr]) -> Vec<Multiaddr> {
     found.into_iter().map(|(_, addr)| addr.clone()).collect()
 }
 
-/// The address in `/ip4/A/...` or `/ip6/A/...`.
-fn first_ip(parts: &str) -> Option<IpAddr> {
-    let mut parts = parts.split('/').skip(1);
-    matches!(parts.next(), Some("ip4" | "ip6")).then(|| parts.next()?.parse().ok()).flatten()
-}
-
-/// Order in a ticket, or `None` for addresses that another machine cannot use (link-local ones need a scope that is ours alone).
-fn rank(ip: IpAddr) -> Option<u8> {
-    let (local, private) = match ip {
-        IpAddr::V4(v4) => (v4.is_link_local(), v4.is_private() || is_shared(v4)),
-        IpAddr::V6(v6) => (v6.is_unicast_link_local(), is_unique_local(v6)),
-    };
-    match () {
-        () if local || ip.is_unspecified() || ip.is_multicast() => None,
-        () if ip.is_loopback() => Some(2),
-        () if private => Some(1),
-        () => Some(0),
+/// Order in a ticket, or `None` for addresses that another machine cannot use (link-local ones need a zone that is ours alone).
+fn rank(scope: Scope) -> Option<u8> {
+    match scope {
+        Scope::Loopback => Some(2),
+        Scope::Private | Scope::Shared => Some(1),
+        _ if scope.is_host() && scope != Scope::Link => Some(0),
+        _ => None,
     }
-}
-
-/// 100.64.0.0/10 (RFC 6598).
-fn is_shared(ip: Ipv4Addr) -> bool {
-    let [a, b, ..] = ip.octets();
-    a == 100 && b & 0xc0 == 64
-}
-
-/// fc00::/7 (RFC 4193).
-fn is_unique_local(ip: Ipv6Addr) -> bool {
-    ip.segments()[0] & 0xfe00 == 0xfc00
 }
 
 #[cfg(test)]
@@ -89,7 +67,9 @@ mod tests {
         .map(quic);
         let want = ["203.0.113.9", "2001:db8::5", "192.168.1.5", "100.64.1.1", "fd00::7", "127.0.0.1", "::1"].map(quic);
         assert_eq!(ticket(&all.each_ref().map(String::as_str)), want);
-        assert!(ticket(&["/dns4/example.org/udp/1/quic-v1"]).is_empty());
+        let names = ["/dns4/example.org/udp/1/quic-v1", "/dns4/localhost/udp/1/quic-v1"];
+        assert_eq!(ticket(&[names[1], names[0]]), names, "a name that was announced");
+        assert!(ticket(&["/unix/a"]).is_empty());
     }
 
     #[test]

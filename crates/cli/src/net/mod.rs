@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use strait::{DialError, Incoming, Node, Priority, Request};
+use strait::{Builder, DialError, Incoming, Node, Priority, Request, StartError};
 use strait_core::{Keypair, Multiaddr, PeerId};
 
 use crate::exit::{Code, Failure};
@@ -45,11 +45,21 @@ pub struct Nodes(Mutex<Vec<Node>>);
 impl Nodes {
     /// Starts a node that listens at `listen`, or at a free port of all interfaces.
     pub async fn start(&self, keypair: Keypair, listen: Option<SocketAddr>) -> Result<Node, Failure> {
+        self.start_as(keypair, listen, &[]).await
+    }
+
+    /// The same; others are told `announce` of it, if there is any.
+    pub async fn start_as(&self, keypair: Keypair, listen: Option<SocketAddr>, announce: &[Multiaddr]) -> Result<Node, Failure> {
         let mut builder = Node::builder().identity(keypair);
         if let Some(address) = listen {
             builder = builder.listen(address);
         }
+        builder = announce.iter().cloned().fold(builder, Builder::announce);
         let node = builder.start().await.map_err(|error| {
+            if let StartError::Announce { address, why } = &error {
+                let next = "give --announce the address and port at which others reach this machine, or leave it away";
+                return Failure::new(Code::Usage, format!("{address} cannot be announced"), why.to_string(), next);
+            }
             let why = "the address or port is taken, or is not one of this machine's";
             let next = "choose another with --listen, or leave it to strait";
             Failure::new(Code::Unreachable, format!("could not start: {error}"), why, next)

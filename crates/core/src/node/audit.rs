@@ -14,6 +14,7 @@ impl Node {
             committed: self.ledger.committed(),
             budget: self.ledger.budget(),
             connections: self.live,
+            book: self.book.bytes(),
             ..Audit::default()
         };
         let cap = |audit: &mut Audit, what: &'static str, len: u64, max: u64| {
@@ -25,6 +26,7 @@ impl Node {
         audit.held = audit.held.saturating_add(self.strangers.bytes());
         cap(&mut audit, "strangers' datagrams", self.strangers.bytes(), limits.strangers_floor());
         audit.held = audit.held.saturating_add(self.book.bytes());
+        audit.granted = audit.granted.saturating_add(self.book_grant.bytes());
         cap(&mut audit, "the address book", self.book.bytes(), self.book.bytes_max());
         cap(&mut audit, "answers", self.answers.len() as u64, ANSWERS_MAX as u64);
         cap(&mut audit, "connections", self.live as u64, limits.places().into());

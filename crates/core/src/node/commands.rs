@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 
@@ -12,6 +13,7 @@ use super::identity::Identity;
 use super::state::{ConnId, ConnState, Phase, Role, Stream, StreamRef};
 use crate::error::{Closed, ConfigError, DialError};
 use crate::message::Message;
+use crate::peers::Scope;
 use crate::proto::{Entry, Priority, Registry, Request, Served, StreamProtocol, check_request, identify, ping, raw, request};
 use crate::stream::{Input, StreamMachine};
 
@@ -83,12 +85,35 @@ impl Node {
         Some((conn.quic.remote(), conn.quic.rtt()))
     }
 
-    /// The addresses that this node tells others. Not checked: what they are worth is the caller's knowledge.
-    pub fn set_addresses(&mut self, addresses: Vec<Multiaddr>) {
-        if self.external != addresses {
-            self.external = addresses;
+    /// Where this node is bound: addresses of its interfaces, none a wildcard. [`peers::own`](crate::peers::own) says who is told which.
+    pub fn set_addresses(&mut self, bound: Vec<Multiaddr>) {
+        let date = self.date();
+        if self.own.set_bound(bound, date) {
+            self.book.set_local(self.own.local_ips());
             self.push_identity();
         }
+    }
+
+    /// Where its operator declares it to be reached, in place of where it is bound: [checked](crate::peers::own::check_declared) ones.
+    pub fn set_declared(&mut self, declared: Vec<Multiaddr>) {
+        let date = self.date();
+        if self.own.set_declared(declared, date) {
+            self.push_identity();
+        }
+    }
+
+    /// All addresses that may be told to somebody, such as in a ticket: declared ones if there are any, bound ones otherwise.
+    pub fn told_addresses(&self) -> Vec<Multiaddr> {
+        self.own.told().to_vec()
+    }
+
+    /// This node's signed peer record (libp2p RFC 0003) for somebody at the end of a path of scope `path`. `None` when there is nothing to be told.
+    pub fn peer_record(&mut self, path: Scope) -> Option<Bytes> {
+        self.own.record(&self.config.keypair, path)
+    }
+
+    fn date(&self) -> u64 {
+        u64::try_from(self.wall.unix_time().as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// Sends a request. [`Event::Reply`](super::Event::Reply) will follow, exactly once, unless it is [cancelled](Self::cancel).

@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
+use libp2p_identity::{PeerId, PublicKey};
 use multiaddr::{Multiaddr, Protocol};
 use strait_wire::identify::{Identify, IdentifyLimits};
 
@@ -11,6 +13,10 @@ use super::state::Phase;
 use super::{Event, Node};
 use crate::conn::transport::Transport;
 use crate::error::RequestError;
+use crate::limits::RECORD_WORK;
+use crate::peers::record::{self, BadRecord};
+use crate::peers::scope::{self, Scope};
+use crate::peers::{Path, Source, Unusable};
 use crate::proto::identify;
 
 /// The version of the set of protocols, as all libp2p implementations that talk to IPFS say it.
@@ -25,9 +31,13 @@ pub struct Identity {
     pub protocol_version: String,
     /// Names of the protocols that it answers.
     pub protocols: Vec<String>,
-    /// Where it says to listen. Unproven.
+    /// Where it says to listen, as far as that holds over the path to it ([`peers::Scope`](crate::peers::Scope)). Unproven.
     pub addresses: Vec<Multiaddr>,
-    /// Our own address as it sees it. A hint.
+    /// How many it said beside these that would lead elsewhere from here. They are forgotten.
+    pub out_of_scope: usize,
+    /// The number of its newest signed record (libp2p RFC 0003) that was verified.
+    pub signed: Option<u64>,
+    /// Our own address as it sees it. A hint, used for nothing.
     pub observed: Option<Multiaddr>,
     /// Entries that were above a limit and dropped.
     pub dropped: usize,
@@ -66,42 +76,68 @@ impl super::state::ConnState {
 
 impl Node {
     /// What we say to the peer in `slot`.
-    pub(super) fn own_identity(&self, slot: usize) -> Bytes {
+    pub(super) fn own_identity(&mut self, slot: usize) -> Bytes {
         let key = self.config.keypair.public().encode_protobuf();
-        let addresses: Vec<Vec<u8>> = self.external.iter().map(Multiaddr::to_vec).collect();
-        let observed = self.conn(slot).map(|conn| conn.address().to_vec());
-        let message = Identify {
+        let conn = self.conn(slot).map(|conn| (conn.address().to_vec(), conn.path().scope));
+        let (observed, path) = conn.unzip();
+        let addresses = path.map(|path| self.own.told_over(path)).unwrap_or_default();
+        let addresses: Vec<Vec<u8>> = addresses.iter().map(Multiaddr::to_vec).collect();
+        let record = path.and_then(|path| self.own.record(&self.config.keypair, path));
+        let mut message = Identify {
             public_key: Some(&key),
             listen_addrs: addresses.iter().map(Vec::as_slice).collect(),
             protocols: self.registry.names().collect(),
             observed_addr: observed.as_deref(),
             protocol_version: Some(PROTOCOL_VERSION),
             agent_version: Some(self.config.agent.get(..64).unwrap_or(&self.config.agent)),
-            signed_peer_record: None,
+            signed_peer_record: record.as_deref(),
             dropped: 0,
         };
         let mut out = BytesMut::new();
-        // Too long only with an RSA key and 64 long protocol names; then nothing is said.
-        let _ = message.encode(&mut out);
+        if message.encode(&mut out).is_err() {
+            message.signed_peer_record = None;
+            // Too long even so only with an RSA key and 64 long protocol names; then nothing is said.
+            let _ = message.encode(&mut out);
+        }
         out.freeze()
     }
 
-    /// A peer has told what it is.
-    pub(super) fn heard_identity(&mut self, slot: usize, result: Result<Bytes, RequestError>) {
-        let Some(conn) = self.conns.get(slot).and_then(Option::as_deref) else {
+    /// A connection is established: what is known of the peer without its words. Where it dialled from is where it listens, if it uses one socket for both, which
+    /// over TCP hardly anybody does.
+    pub(super) fn note_origin(&mut self, now: Instant, slot: usize, peer: PeerId, inbound: bool) {
+        let Some(conn) = self.conn(slot).filter(|conn| inbound && matches!(conn.quic, Transport::Quic(_))) else {
             return;
         };
-        let Phase::Open(peer) = conn.phase else {
-            return;
+        let (address, path) = (conn.address(), conn.path());
+        // What is refused is no address that could be dialled.
+        let _ = self.book.add(now, peer, &address, Source::Inbound { path });
+    }
+
+    /// A peer has told what it is. Returns the work that it was to verify it.
+    pub(super) fn heard_identity(&mut self, now: Instant, slot: usize, result: Result<Bytes, RequestError>) -> u64 {
+        let Some(conn) = self.conns.get(slot).and_then(Option::as_deref) else {
+            return 0;
         };
         // A peer without identify is no worse a peer.
-        let Ok(message) = result else {
-            return;
+        let (Phase::Open(peer), Ok(message)) = (conn.phase.clone(), result) else {
+            return 0;
         };
-        let before = conn.identity.as_deref().cloned().unwrap_or_default();
-        let Some(identity) = merged(before, &message, &peer) else {
+        let (path, before) = (conn.path(), conn.identity.as_deref().cloned().unwrap_or_default());
+        let told = Identify::decode(&message, &limits()).ok().filter(|told| is_key_of(told.public_key, &peer));
+        let Some(told) = told else {
             self.counters.totals.identify_refused = self.counters.totals.identify_refused.saturating_add(1);
-            return;
+            return 0;
+        };
+        let mut identity = merged(before, &told, path.scope);
+        let lost = if told.listen_addrs.is_empty() { 0 } else { identity.out_of_scope as u64 };
+        let totals = &mut self.counters.totals;
+        totals.addresses_out_of_scope = totals.addresses_out_of_scope.saturating_add(lost);
+        if !told.listen_addrs.is_empty() {
+            self.book.replace(now, peer, &identity.addresses, Source::Identify { path });
+        }
+        let work = match told.signed_peer_record {
+            Some(record) => self.heard_record(now, peer, record, path, &mut identity),
+            None => 0,
         };
         let identity = Arc::new(identity);
         self.counters.totals.identified = self.counters.totals.identified.saturating_add(1);
@@ -109,18 +145,39 @@ impl Node {
             conn.identity = Some(identity.clone());
         }
         self.events.push_back(Event::Identified { peer, identity });
+        work
+    }
+
+    /// A peer has told a signed record. One that is not good is as if it had not been there, and counted. Returns the work.
+    fn heard_record(&mut self, now: Instant, peer: PeerId, record: &[u8], path: Path, identity: &mut Identity) -> u64 {
+        let known = self.book.record_seq(&peer).max(identity.signed);
+        let verified = record::verify(record, &peer, known);
+        let totals = &mut self.counters.totals;
+        match verified {
+            Ok(record) => {
+                totals.records = totals.records.saturating_add(1);
+                identity.signed = Some(record.seq);
+                let refused = self.book.replace(now, peer, &record.addresses, Source::Record { seq: record.seq, path });
+                let lost = refused.iter().filter(|(_, why)| matches!(why, Unusable::OutOfScope { .. } | Unusable::NotAHost(_)));
+                let totals = &mut self.counters.totals;
+                totals.addresses_out_of_scope = totals.addresses_out_of_scope.saturating_add(lost.count() as u64);
+                RECORD_WORK
+            }
+            Err(why) => {
+                totals.records_refused = totals.records_refused.saturating_add(1);
+                if why == BadRecord::Signature { RECORD_WORK } else { 0 }
+            }
+        }
     }
 }
 
-/// Takes over what a message says (a push may say a part). `None` when it is malformed or of another key than the connection's.
-fn merged(mut known: Identity, message: &[u8], peer: &libp2p_identity::PeerId) -> Option<Identity> {
-    let told = Identify::decode(message, &limits()).ok()?;
-    if let Some(key) = told.public_key {
-        let key = libp2p_identity::PublicKey::try_decode_protobuf(key).ok()?;
-        if key.to_peer_id() != *peer {
-            return None;
-        }
-    }
+/// Whether a message has no key, or that of the connection's peer.
+fn is_key_of(key: Option<&[u8]>, peer: &PeerId) -> bool {
+    key.is_none_or(|key| PublicKey::try_decode_protobuf(key).is_ok_and(|key| key.to_peer_id() == *peer))
+}
+
+/// Takes over what a message says (a push may say a part), over a path of scope `path`.
+fn merged(mut known: Identity, told: &Identify<'_>, path: Scope) -> Identity {
     let address = |bytes: &[u8]| Multiaddr::try_from(bytes.to_vec()).ok();
     known.dropped = told.dropped;
     if let Some(agent) = told.agent_version {
@@ -133,10 +190,14 @@ fn merged(mut known: Identity, message: &[u8], peer: &libp2p_identity::PeerId) -
         known.protocols = told.protocols.iter().map(|name| (*name).to_owned()).collect();
     }
     if !told.listen_addrs.is_empty() {
-        known.addresses = told.listen_addrs.iter().filter_map(|bytes| address(bytes)).collect();
+        let all = told.listen_addrs.iter().filter_map(|bytes| address(bytes));
+        let holds = |address: &Multiaddr| scope::of_address(address).is_some_and(|scope| scope.holds_over(path));
+        let (kept, lost): (Vec<Multiaddr>, Vec<Multiaddr>) = all.partition(holds);
+        known.out_of_scope = lost.len();
+        known.addresses = kept;
     }
     if let Some(observed) = told.observed_addr.and_then(address) {
         known.observed = Some(observed);
     }
-    Some(known)
+    known
 }

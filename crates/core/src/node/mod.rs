@@ -33,7 +33,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use libp2p_identity::{Keypair, PeerId};
-use multiaddr::Multiaddr;
 
 pub use commands::Refused;
 pub use identity::{Identity, quic_address, tcp_address};
@@ -41,14 +40,15 @@ pub use pipes::{PipeAction, PipeEvent};
 pub use raw::RawRead;
 pub use state::{ConnId, StreamRef};
 
-use crate::budget::{Account, Ledger};
+use crate::budget::{Account, Grant, Ledger};
 use crate::conn::pipe;
 use crate::conn::quic::{Quic, Transmit};
-use crate::env::{Env, Random};
+use crate::env::{Env, Random, WallClock};
 use crate::error::{Closed, ConfigError, DialError, RequestError, StreamError};
 use crate::limits::{Limits, SHARED_FOR};
 use crate::message::Message;
 use crate::peers::Book;
+use crate::peers::own::Own;
 use crate::proto::Registry;
 use crate::proto::pace::deadline;
 use crate::report::Counters;
@@ -205,10 +205,11 @@ pub struct Node {
     answers: VecDeque<(Transmit, Vec<u8>)>,
     events: VecDeque<Event>,
     counters: Counters,
-    external: Vec<Multiaddr>,
+    own: Own,
+    wall: Arc<dyn WallClock>,
     book: Book,
-    /// Holds the book's floor.
-    _book_account: Arc<Account>,
+    /// All that the book may hold.
+    book_grant: Grant,
     closing: bool,
     outputs: Vec<Output>,
 }
@@ -235,12 +236,14 @@ impl Node {
         let Some(strangers_account) = ledger.open(floor, floor) else {
             return Err(ConfigError::TooSmall { what: "memory_bytes" });
         };
-        let Some(book_account) = ledger.open(config.limits.book_bytes, config.limits.book_bytes) else {
+        let book_bytes = config.limits.book_bytes;
+        let book_grant = ledger.open(book_bytes, book_bytes).and_then(|account| account.grant(book_bytes));
+        let Some(book_grant) = book_grant else {
             return Err(ConfigError::TooSmall { what: "memory_bytes" });
         };
         Ok(Node {
-            book: Book::new(config.keypair.public().to_peer_id(), config.limits.book_bytes),
-            _book_account: book_account,
+            book: Book::new(config.keypair.public().to_peer_id(), book_bytes),
+            book_grant,
             peer_id: config.keypair.public().to_peer_id(),
             quic,
             ledger,
@@ -266,7 +269,8 @@ impl Node {
             answers: VecDeque::new(),
             events: VecDeque::new(),
             counters: Counters::default(),
-            external: Vec::new(),
+            own: Own::default(),
+            wall: env.wall.clone(),
             closing: false,
             outputs: Vec::new(),
             random,

@@ -263,6 +263,7 @@ impl Node {
         self.peers.entry(peer).or_default().push(slot);
         self.counters.totals.connections_opened = self.counters.totals.connections_opened.saturating_add(1);
         self.events.push_back(Event::Connected { conn: id, peer, dialled: was != Phase::Greeting });
+        self.note_origin(now, slot, peer, was == Phase::Greeting);
         self.ask_identity(slot);
         self.activate(slot);
     }
@@ -345,6 +346,7 @@ fn open_datagram(now: Instant, conn: &mut ConnState, inbound: Inbound) -> Option
     let frames = conn.quic.as_quic().map_or(0, |quic| quic.handle(inbound));
     if conn.quic.remote() != before {
         conn.moves.moved();
+        conn.note_path();
     }
     // Only what was authenticated can have moved the path; the socket follows it.
     if conn.quic.remote() == meta.remote {

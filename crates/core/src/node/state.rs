@@ -17,6 +17,8 @@ use crate::conn::quic::{Inbound, SocketId};
 use crate::conn::transport::Transport;
 use crate::error::Closed;
 use crate::limits::{ADDRESS_CHANGE_INTERVAL, ADDRESS_CHANGES_MAX, DATAGRAM_OVERHEAD_BYTES, Limits};
+use crate::peers::Path;
+use crate::peers::scope::{self, Scope};
 use crate::proto::{Priority, Request, StreamProtocol, identify, ping};
 use crate::stream::{IoState, StreamMachine, Waits};
 use crate::wake::Armed;
@@ -246,6 +248,8 @@ pub(super) struct ConnState {
     pub(super) id: ConnId,
     pub(super) quic: Transport,
     pub(super) socket: SocketId,
+    /// How far the farthest path that it ever had reaches: a path changes with the first packet from elsewhere, before it is proved.
+    reach: Scope,
     pub(super) moves: Moves,
     pub(super) phase: Phase,
     pub(super) dialled: bool,
@@ -312,6 +316,7 @@ impl ConnState {
     pub(super) fn new(start: Start) -> ConnState {
         ConnState {
             id: start.id,
+            reach: scope::of(start.quic.remote().ip()),
             quic: start.quic,
             socket: start.socket,
             moves: Moves { left: ADDRESS_CHANGES_MAX, filled: start.now },
@@ -346,6 +351,16 @@ impl ConnState {
             usage: Use::default(),
             reason: None,
         }
+    }
+
+    /// Takes note of where its peer is seen now.
+    pub(super) fn note_path(&mut self) {
+        self.reach = self.path().scope;
+    }
+
+    /// The path to its peer, as far as what is told over it is concerned.
+    pub(super) fn path(&self) -> Path {
+        Path::to(self.quic.remote().ip()).at_least(self.reach)
     }
 
     pub(super) fn is_stranger(&self) -> bool {

@@ -59,7 +59,7 @@ impl Node {
         drives
     }
 
-    /// Drives one stream. Returns the bytes it moved.
+    /// Drives one stream. Returns the bytes it moved, and the work that came of it beside them.
     fn drive_stream(&mut self, now: Instant, slot: usize, index: usize) -> u64 {
         let limits = &self.config.limits;
         let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_deref_mut) else {
@@ -118,14 +118,15 @@ impl Node {
             // What the application wanted to write while the stream was not open may go now.
             self.events.push_back(Event::Ready { stream });
         }
+        let mut work = 0u64;
         for output in outputs.drain(..) {
-            self.output(slot, index, output);
+            work = work.saturating_add(self.output(now, slot, index, output));
         }
         self.outputs = outputs;
         if next == Next::Done {
             self.machine_done(slot, index, flushed);
         }
-        bytes_in.saturating_add(bytes_out)
+        bytes_in.saturating_add(bytes_out).saturating_add(work)
     }
 
     /// A machine is through. Its stream goes, unless it was given another machine or has bytes left to say.
@@ -290,13 +291,14 @@ impl Node {
         self.activate(slot);
     }
 
-    fn output(&mut self, slot: usize, index: usize, output: Output) {
+    /// Takes over what a machine has found. Returns the work that this was, if it was any to speak of.
+    fn output(&mut self, now: Instant, slot: usize, index: usize, output: Output) -> u64 {
         let Some(conn) = self.conn_mut(slot) else {
-            return;
+            return 0;
         };
         let (peer, name) = (conn.peer(), conn.stream_ref(index));
         let Some((role, stream)) = conn.streams.get(index).map(|stream| stream.role).zip(name) else {
-            return;
+            return 0;
         };
         match (output, role) {
             (Output::Agreed(protocol), Role::Listener) => self.agreed(slot, index, protocol),
@@ -335,7 +337,7 @@ impl Node {
                 self.counters.totals.pings = self.counters.totals.pings.saturating_add(u64::from(result.is_ok()));
                 self.events.push_back(Event::Pong { stream, result });
             }
-            (Output::Identity(result), _) => self.heard_identity(slot, result),
+            (Output::Identity(result), _) => return self.heard_identity(now, slot, result),
             (Output::Confirmed, Role::RawOut { .. }) => self.events.push_back(Event::Ready { stream }),
             (Output::Failed(error), role) => {
                 if let StreamError::Broken(breach) = error {
@@ -348,6 +350,7 @@ impl Node {
             (Output::Quiet, role) if role.is_raw() => self.events.push_back(Event::Ended { stream, error: None }),
             _ => {}
         }
+        0
     }
 
     fn count_breach(&mut self, breach: Breach) {

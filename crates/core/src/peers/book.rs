@@ -62,11 +62,10 @@ impl Entry {
         self.failed_at = None;
     }
 
-    /// Bytes that it takes, allocated.
+    /// Bytes that are allocated for it, beside itself: the address's counted vector, and the claims.
     fn cost(&self) -> u64 {
-        // In a vector that may have grown by doubling; behind it the address's counted vector, and the claims.
-        let own = size_of::<Entry>().saturating_mul(2).saturating_add(COUNTED_BYTES).saturating_add(self.address.len());
-        own.saturating_add(self.claims.capacity().saturating_mul(size_of::<Claim>())) as u64
+        let claims = self.claims.capacity().saturating_mul(size_of::<Claim>());
+        COUNTED_BYTES.saturating_add(self.address.len()).saturating_add(claims) as u64
     }
 
     fn evidence(&self) -> Evidence {
@@ -101,8 +100,27 @@ impl Entry {
     fn claim(&mut self, source: Source, now: Instant, told: u64) {
         let until = source.lasts().and_then(|lasts| now.checked_add(lasts));
         self.claims.retain(|claim| claim.source.kind() != source.kind());
+        // Each allocation is counted, and most have one.
+        self.claims.reserve_exact(1);
         self.claims.push(Claim { source, until });
         self.told = told;
+    }
+
+    /// Whoever tells over `path` what is to be said now has left this out: what it told earlier, over a path that reaches as far, is taken back. What it
+    /// told nearer by it could not repeat.
+    fn take_back(&mut self, source: &Source) {
+        let reaches = |claim: &Claim| claim.source.path().map(|path| path.scope) >= source.path().map(|path| path.scope);
+        self.claims.retain(|claim| claim.source.kind() != source.kind() || !reaches(claim));
+    }
+
+    /// Drops what has expired. True when that was something.
+    fn expire(&mut self, now: Instant) -> bool {
+        let before = (self.claims.len(), self.worked, self.dialled_back);
+        let ended = |at: &Instant| at.checked_add(BOOK_WORKED_FOR).is_some_and(|until| until <= now);
+        self.claims.retain(|claim| claim.until.is_none_or(|until| now < until));
+        self.worked = self.worked.filter(|at| !ended(at));
+        self.dialled_back = self.dialled_back.filter(|at| !ended(at));
+        before != (self.claims.len(), self.worked, self.dialled_back)
     }
 
     fn candidate(&self) -> Candidate {
@@ -142,7 +160,13 @@ impl Known {
     }
 
     pub(super) fn cost(&self) -> u64 {
-        self.entries.iter().fold(BOOK_PEER_COST, |sum, entry| sum.saturating_add(entry.cost()))
+        let table = self.entries.capacity().saturating_mul(size_of::<Entry>()) as u64;
+        self.entries.iter().fold(BOOK_PEER_COST.saturating_add(table), |sum, entry| sum.saturating_add(entry.cost()))
+    }
+
+    fn push(&mut self, entry: Entry) {
+        self.entries.reserve_exact(1);
+        self.entries.push(entry);
     }
 
     /// How well its best address is vouched for, and from which network.
@@ -210,8 +234,8 @@ impl Book {
         self.tell(now, peer, addresses, source, false)
     }
 
-    /// Takes down what a source tells all at once, best first: of the same kind of source, only that is vouched for from now on. (What has
-    /// worked stays, and what others told.) Returns what is not kept, and why.
+    /// Takes down what a source tells all at once, best first: of the same kind of source, only that is vouched for from now on, beside what
+    /// it told over a path that reaches less far. (What has worked stays, and what others told.) Returns what is not kept, and why.
     pub fn replace(&mut self, now: Instant, peer: PeerId, all: &[Multiaddr], source: Source) -> Vec<(Multiaddr, Unusable)> {
         self.tell(now, peer, all, source, true)
     }
@@ -249,7 +273,7 @@ impl Book {
                 }
                 let mut entry = Entry::new(address, scope, told);
                 entry.claim(source, now, told);
-                known.entries.push(entry);
+                known.push(entry);
                 Ok(())
             });
             if let Err(why) = kept {
@@ -257,12 +281,8 @@ impl Book {
             }
         }
         if all {
-            // The same number of a record says the same: what another connection told of it holds too.
-            let repeated = seq.is_some() && seq == newest;
             let told = self.told;
-            for entry in known.entries.iter_mut().filter(|entry| entry.told != told && !repeated) {
-                entry.claims.retain(|claim| claim.source.kind() != source.kind());
-            }
+            known.entries.iter_mut().filter(|entry| entry.told != told).for_each(|entry| entry.take_back(&source));
             known.entries.retain(|entry| entry.is_live(now));
         }
         let kept = self.shelves.put(peer, known);
@@ -349,7 +369,7 @@ impl Book {
             if known.make_room(PROVEN) {
                 let mut entry = Entry::new(address, scope, self.told);
                 entry.note_worked(now);
-                known.entries.push(entry);
+                known.push(entry);
             }
             self.shelves.put(*peer, known);
         }
@@ -411,9 +431,9 @@ impl Book {
         }
         self.sweep_at = now.checked_add(BOOK_SWEEP_INTERVAL);
         self.shelves.sweep(|known| {
-            let before = known.entries.len();
+            let changed = known.entries.iter_mut().fold(false, |changed, entry| entry.expire(now) || changed);
             known.entries.retain(|entry| entry.is_live(now));
-            known.entries.len() != before
+            changed
         });
     }
 
