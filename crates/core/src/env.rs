@@ -7,7 +7,8 @@ use std::time::Duration;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
-/// A clock that tells the date. Used only where a protocol's bytes carry a date (QUIC address tokens).
+/// A clock that tells the date. Used only where a protocol's bytes carry a date: QUIC address tokens, and the numbers of signed
+/// peer records, which have to grow over restarts.
 pub trait WallClock: Send + Sync + std::fmt::Debug {
     /// Time since 1970-01-01T00:00:00Z.
     fn unix_time(&self) -> Duration;

@@ -27,7 +27,8 @@ fn push(net: &mut Net, message: &Identify<'_>) {
     frame.extend_from_slice(&body);
     let taken = |net: &Net| net.nodes[1].counters().totals.identified + net.nodes[1].counters().totals.identify_refused;
     let before = taken(net);
-    let stream = net.nodes[0].open(&net.peer(1), &PUSH, Priority::Normal).expect("connected");
+    let peer = net.peer(1);
+    let stream = net.nodes[0].open(&peer, &PUSH, Priority::Normal).expect("connected");
     let mut left = Bytes::from(frame);
     net.until(|net| {
         if !left.is_empty() {

@@ -29,7 +29,7 @@ fn at(text: &str) -> SocketAddr {
 }
 
 fn node_at(world: &mut World, address: &str, interfaces: &[&str], announce: &[&str]) -> SimNode {
-    let parse = |texts: &[&str]| texts.iter().map(|text| text.parse().expect("a multiaddr")).collect();
+    let parse = |texts: &[&str]| -> Vec<Multiaddr> { texts.iter().map(|text| text.parse().expect("a multiaddr")).collect() };
     let (interfaces, announce) = (parse(interfaces), parse(announce));
     world.node(NodeConfig { address: Some(at(address)), interfaces, announce, ..NodeConfig::default() })
 }

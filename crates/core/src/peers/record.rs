@@ -169,10 +169,9 @@ mod tests {
 
         /// Any payload that another key than the peer's has signed, however much of it is right.
         #[test]
-        fn nobody_signs_for_another(signer in 2u8.., seq: u64, named_is_own: bool, written: bool) {
+        fn nobody_signs_for_another(signer in 2u8.., named_is_own: bool, written: bool) {
             let named = if named_is_own { signer } else { 1 };
             let kind = if written { Kind::Written } else { Kind::Deployed };
-            let _ = seq;
             prop_assert!(verify(&envelope(named, signer, kind.payload_type(), kind.domain(), 1), &peer(1), None).is_err());
         }
     }
