@@ -431,7 +431,7 @@ impl Book {
         }
         self.sweep_at = now.checked_add(BOOK_SWEEP_INTERVAL);
         self.shelves.sweep(|known| {
-            let changed = known.entries.iter_mut().fold(false, |changed, entry| entry.expire(now) || changed);
+            let changed = known.entries.iter_mut().map(|entry| entry.expire(now)).filter(|changed| *changed).count() > 0;
             known.entries.retain(|entry| entry.is_live(now));
             changed
         });
