@@ -1,8 +1,12 @@
 //! Errors by whose fault they are, each saying what state is left.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use libp2p_identity::PeerId;
+
+use crate::peers::names::LookupError;
+use crate::peers::scope::Scope;
 
 /// Whose fault something was. Everything else about an error is detail to this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +31,7 @@ pub enum ConfigError {
     /// The floors of all connections together are above the memory.
     #[error(
         "the limits do not fit: {connections_max} connections and {handshakes_max} handshakes with {connection_floor} bytes set aside for \
-         each, {strangers_floor} bytes for first packets and {book_bytes} for the address book are more than memory_bytes = {memory_bytes}; what fits: connections_max = {fitting_connections}, or \
+         each, {strangers_floor} bytes for first packets, {book_bytes} for the address book and {dialling_floor} for dialling are more than memory_bytes = {memory_bytes}; what fits: connections_max = {fitting_connections}, or \
          memory_bytes = {fitting_memory}"
     )]
     FloorsDoNotFit {
@@ -43,6 +47,8 @@ pub enum ConfigError {
         strangers_floor: u64,
         /// Bytes set aside for the address book.
         book_bytes: u64,
+        /// Bytes set aside for what is to be dialled.
+        dialling_floor: u64,
         /// The memory that would fit.
         fitting_memory: u64,
         /// The number of connections that would fit.
@@ -98,9 +104,17 @@ pub enum DialError {
         /// The identity that answered.
         found: PeerId,
     },
+    /// The machine at this address says that nothing listens at this port.
+    #[error(
+        "nothing listens at this port, says the machine there or a firewall before it: most likely the program has ended or was started again at another port; check that it runs, or ask for a fresh address or ticket"
+    )]
+    NothingListens,
+    /// There is no way from here to that address.
+    #[error("there is no way to that address ({0}); check that this machine is online and has that IP version")]
+    NoWay(String),
     /// No answer within the deadline.
     #[error(
-        "no answer within {waited:?}: most likely nothing listens there, or a firewall drops UDP; check that the other side runs and that its UDP port is open"
+        "no answer within {waited:?}: most likely the machine is off or elsewhere, or a firewall drops what is sent there; check that the other side runs and that its port is open"
     )]
     NoAnswer {
         /// How long it was tried.
@@ -125,6 +139,35 @@ pub enum DialError {
     /// The address cannot be used by this node.
     #[error("this address cannot be dialled: {0}")]
     BadAddress(String),
+    /// A name in it leads nowhere.
+    #[error("the name {name} {error}")]
+    Name {
+        /// The name that was looked up.
+        name: String,
+        /// What went wrong.
+        error: LookupError,
+    },
+    /// A name of one network leads into another.
+    #[error(
+        "the name {name} leads to {ip}, which is {scope}: that is not dialled, since another machine has that address in each network; if it is right, use the address itself"
+    )]
+    NameOutOfScope {
+        /// The name.
+        name: String,
+        /// What it leads to.
+        ip: IpAddr,
+        /// How far that reaches.
+        scope: Scope,
+    },
+    /// The peer has more addresses than are tried at once.
+    #[error("not tried: too many addresses; give those that are most likely right")]
+    TooMany,
+    /// It failed lately and is left alone for a while.
+    #[error("not tried: it failed a moment ago and is left alone for another {left:.0?}")]
+    Rests {
+        /// For so long.
+        left: Duration,
+    },
     /// No slot or memory is free.
     #[error("this node has no room for another connection ({0}); close one or raise the limit")]
     Full(&'static str),
@@ -141,10 +184,12 @@ impl DialError {
     pub fn fault(&self) -> Fault {
         match self {
             DialError::WrongPeer { .. } | DialError::Refused(_) | DialError::Stuck { .. } => Fault::Peer,
-            DialError::NoAnswer { .. } => Fault::Network,
+            DialError::NoAnswer { .. } | DialError::NothingListens | DialError::NoWay(_) | DialError::Name { .. } => {
+                Fault::Network
+            }
             DialError::Incompatible(_) => Fault::Incompatible,
-            DialError::Full(_) => Fault::Limit,
-            DialError::BadAddress(_) | DialError::Closing | DialError::Itself => Fault::Misuse,
+            DialError::Full(_) | DialError::TooMany | DialError::Rests { .. } => Fault::Limit,
+            DialError::BadAddress(_) | DialError::NameOutOfScope { .. } | DialError::Closing | DialError::Itself => Fault::Misuse,
         }
     }
 }

@@ -33,7 +33,8 @@ pub use limits::Limits;
 pub use message::Message;
 pub use multiaddr::Multiaddr;
 pub use node::{
-    Config, ConnId, Event, Identity, Node, PipeAction, PipeEvent, RawRead, Refused, StreamRef, quic_address, tcp_address,
+    Config, ConnId, Event, Identity, LookupId, Node, PipeAction, PipeEvent, RawRead, Refused, StreamRef, quic_address,
+    tcp_address,
 };
 pub use proto::{Framing, Idle, Priority, Request, StreamProtocol};
 pub use report::{Audit, Counters, PerProtocol, Totals};

@@ -64,6 +64,46 @@ pub const BOOK_SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 pub const OWN_ADDRESSES_MAX: usize = 32;
 /// Bytes of addresses in a node's signed record. With it, and the same addresses unsigned, identify stays below what rust-libp2p reads (4 KiB).
 pub const OWN_RECORD_BYTES: usize = 1_400;
+/// How long after the first attempt of a race the second begins: the Connection Attempt Delay that RFC 8305 section 5 recommends. Most paths
+/// answer sooner, and then nothing else is sent.
+pub const STEP_FIRST: Duration = Duration::from_millis(250);
+/// Each further step is half of the one before, down to this, the least that RFC 8305 recommends: by then something is wrong, and eight
+/// addresses are through in less than a second.
+pub const STEP_MIN: Duration = Duration::from_millis(100);
+/// So many addresses of one peer are tried in one race: twice what a ticket carries, with room for what names lead to.
+pub const RACE_ADDRESSES_MAX: usize = 32;
+/// So many peers can be wanted by the application at once; for more, one of them has to be reached or given up first.
+pub const RACES_MAX: usize = 256;
+/// What each of these may hold: its addresses, its look-ups and what failed.
+pub const RACE_BYTES: u64 = 48 << 10;
+/// What is known of an address, or a peer, that could not be reached, its place in a map included.
+pub const REST_BYTES: u64 = 160;
+/// How long an address, or a peer, that could not be reached is left alone at first; doubled with each failure in a row. A quick restart is
+/// not punished.
+pub const REST_FIRST: Duration = Duration::from_millis(250);
+/// The longest: somebody waits for it.
+pub const REST_MAX: Duration = Duration::from_secs(30);
+/// So many failures are remembered.
+pub const RESTS_MAX: usize = 4096;
+/// So many names deep a `/dnsaddr` may lead: libp2p's own bootstrap list has two.
+pub const LOOKUP_DEPTH_MAX: u32 = 4;
+/// Look-ups of one connect, in all.
+pub const LOOKUPS_PER_CONNECT_MAX: u32 = 16;
+/// Answers that one connect looks at, in all.
+pub const LOOKUP_ANSWERS_MAX: usize = 64;
+/// Look-ups of the node that are under way at once.
+pub const LOOKUPS_MAX: usize = 32;
+/// The longest text of an answer that is looked at; a multiaddr with a name and an identity has some 350 bytes.
+pub const LOOKUP_TEXT_BYTES_MAX: usize = 1 << 10;
+/// How long a look-up may take: usual resolvers ask a second server after 5 s at the latest.
+pub const LOOKUP_DEADLINE: Duration = Duration::from_secs(6);
+/// When addresses of one IP version are known and those of the other are not, the race waits so long for IPv6 (RFC 8305 section 3).
+pub const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
+/// Dials that one turn begins, at most: each costs a key exchange.
+pub const DIALS_PER_TURN_MAX: usize = 16;
+/// Of two connections to one peer the one that is not used any more is closed when nothing has moved on it for so long. By then the peer has
+/// long made the same choice: it takes both sides a round trip.
+pub const RETIRED_FOR: Duration = Duration::from_secs(5);
 
 /// Work of one packet beside its bytes, in work units (one unit is about the work of one bulk byte): header protection, ACK state.
 pub const PACKET_WORK: u64 = 1_000;
@@ -104,6 +144,11 @@ pub struct Limits {
     pub connections_max: u32,
     /// How many of these may be to one identity: two, when both sides dial at once, and one to replace a dead one.
     pub connections_per_peer_max: u32,
+    /// How many dials for [`Node::connect`](crate::Node::connect) may be under way at once. Each holds a slot and what a connection has set aside. A
+    /// quarter of them is for first attempts, so that peers who are nowhere to be found do not hold up the rest.
+    pub dials_max: u32,
+    /// How many of these may be to one peer. Eight addresses are begun within a second.
+    pub dials_per_peer_max: u32,
     /// How many handshakes of strangers may be in flight, beside all slots. Connections that are saying goodbye have these places too.
     pub handshakes_max: u32,
     /// From so many on, a stranger has to prove its address first (Retry, RFC 9000 section 8.1.2).
@@ -165,6 +210,8 @@ impl Default for Limits {
             connection_bytes_max: 64 << 20,
             connections_max: 512,
             connections_per_peer_max: 3,
+            dials_max: 64,
+            dials_per_peer_max: 8,
             handshakes_max: 64,
             retry_from: 32,
             strangers_per_second: 2_000,
@@ -282,10 +329,20 @@ impl Limits {
         u64::from(self.handshakes_max).saturating_mul(DATAGRAM_BYTES_MAX as u64).saturating_mul(6)
     }
 
+    /// Memory for what the application wants to connect to.
+    pub fn dialling_floor(&self) -> u64 {
+        (RACES_MAX as u64).saturating_mul(RACE_BYTES).saturating_add((RESTS_MAX as u64).saturating_mul(REST_BYTES))
+    }
+
+    /// Memory that is set aside for what is not of one connection: first packets, the address book, dialling.
+    pub fn shared_floor(&self) -> u64 {
+        self.strangers_floor().saturating_add(self.book_bytes).saturating_add(self.dialling_floor())
+    }
+
     /// Proves that the floors fit the memory and that the numbers make sense together.
     pub fn check(&self) -> Result<(), ConfigError> {
         let floor = self.connection_floor();
-        let shared = self.strangers_floor().saturating_add(self.book_bytes);
+        let shared = self.shared_floor();
         let needed = floor.saturating_mul(self.places().into()).saturating_add(shared);
         if needed > self.memory_bytes {
             let room = self.memory_bytes.saturating_sub(shared);
@@ -296,6 +353,7 @@ impl Limits {
                 connection_floor: floor,
                 strangers_floor: self.strangers_floor(),
                 book_bytes: self.book_bytes,
+                dialling_floor: self.dialling_floor(),
                 fitting_memory: needed,
                 fitting_connections: room.checked_div(floor).unwrap_or(0).saturating_sub(self.handshakes_max.into()),
             });
@@ -331,6 +389,8 @@ impl Limits {
         let not_zero = [
             ("connections_max", u64::from(self.connections_max)),
             ("connections_per_peer_max", self.connections_per_peer_max.into()),
+            ("dials_max", self.dials_max.into()),
+            ("dials_per_peer_max", self.dials_per_peer_max.into()),
             ("handshakes_max", self.handshakes_max.into()),
             ("strangers_per_second", self.strangers_per_second.into()),
             ("streams_min", self.streams_min.into()),

@@ -74,6 +74,10 @@ counters! {
         dials,
         /// Dials that failed.
         dials_failed,
+        /// Dials given up because another one led to the peer, or nobody wanted it any more.
+        dials_lost,
+        /// Look-ups of names.
+        lookups,
         /// Handshakes begun by others.
         handshakes_in,
         /// Handshakes of others that failed.
@@ -82,6 +86,8 @@ counters! {
         connections_opened,
         /// Connections ended after they were established.
         connections_closed,
+        /// Connections closed because both sides had dialled at the same moment, and the other one is used.
+        connections_merged,
         /// Connections closed because one identity had too many.
         connections_surplus,
         /// Streams opened by peers.

@@ -27,6 +27,8 @@ pub enum Why {
     Housekeeping,
     /// A drain has to be complete by then.
     Drain,
+    /// The next address of a peer is tried then, or a look-up has to be answered by then.
+    Dial,
 }
 
 /// Who is to be woken.
@@ -38,6 +40,10 @@ pub(crate) enum Key {
     Conn(usize),
     /// A stream: connection slot, stream slot.
     Stream(usize, usize),
+    /// A peer that is wanted.
+    Wish(usize),
+    /// The connection in this slot, of two to one peer, is closed when it is not used.
+    Retired(usize),
 }
 
 /// An owner's place in the list.

@@ -284,7 +284,7 @@ fn tight(connections: u32) -> Limits {
     limits.connections_max = connections;
     limits.handshakes_max = 1;
     limits.retry_from = 1;
-    let floors = limits.connection_floor() * u64::from(connections) + limits.strangers_floor() + limits.book_bytes;
+    let floors = limits.connection_floor() * u64::from(connections) + limits.shared_floor();
     limits.memory_bytes = floors + (4 << 20);
     limits.connection_bytes_max = limits.connection_floor() + (8 << 20);
     limits

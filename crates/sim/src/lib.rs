@@ -37,6 +37,7 @@
 //! * Hosts ([`World`]): freeze, crash, kill and restart, a change of address behind their back, a slow processor
 //!   ([`Cost`]).
 //! * What a node is reached over ([`NodeConfig::over`]): QUIC, TCP with TLS, TCP with Noise.
+//! * Names ([`World::set_name`], [`World::set_texts`]): what all nodes' resolvers say.
 //! * Other programs: anything that implements [`Host`], or a bare socket ([`World::raw_socket`]), for attackers.
 //!
 //! # What is checked after each step
@@ -57,6 +58,7 @@ pub mod crypto;
 pub mod exec;
 pub mod host;
 pub mod link;
+mod names;
 pub mod net;
 pub mod node;
 mod pipes;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use strait::parts::{Config, Env, Meta, PipeAction, Shared, SocketId, Transmit, WallClock};
 use strait::turn::{Ports, Turn as DriverTurn};
-use strait::{Keypair, Limits, Multiaddr, Node, Runtime};
+use strait::{Keypair, Limits, Lookup, Multiaddr, Node, Question, Runtime};
 
 use crate::check::promises;
 use crate::crypto;
 use crate::exec::{Clock, JoinHandle, Spawner};
 use crate::host::{Host, Turn, Turned};
+use crate::names::Names;
 use crate::net::HostId;
 use crate::pipes::Pipes;
 use crate::rng::derive;
@@ -222,7 +223,8 @@ impl World {
             crypto: crypto::provider(self.seed(), start),
             wall: Arc::new(Wall(self.clock())),
         };
-        let runtime = SimRuntime { start: self.start(), clock: self.clock(), spawner: self.spawner_of(id) };
+        let (names, spawner) = (self.names.clone(), self.spawner_of(id));
+        let runtime = SimRuntime { start: self.start(), clock: self.clock(), names, spawner };
         let (addresses, listen_tcp) = (config.addresses(address), (config.listen && config.tcp).then(|| address.port()));
         let pipe_security = config.pipe_security;
         let (interfaces, announce) = (config.interfaces.clone(), config.announce.clone());
@@ -230,7 +232,9 @@ impl World {
         let shared = Shared::new(config, env, Arc::new(runtime));
         let shared = shared.unwrap_or_else(|error| panic!("this node cannot be made: {error}"));
         shared.set_declared(announce);
-        shared.set_listening(vec![address], addresses.into_iter().chain(interfaces).collect());
+        // The second one stands for IPv6: what is sent goes to whoever has that address, if anybody.
+        let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, address.port()));
+        shared.set_listening(vec![address, v6], addresses.into_iter().chain(interfaces).collect());
         if let Some(names) = pipe_security {
             shared.set_pipe_security(names);
         }
@@ -265,6 +269,7 @@ impl WallClock for Wall {
 struct SimRuntime {
     start: Instant,
     clock: Clock,
+    names: Names,
     spawner: Spawner,
 }
 
@@ -279,6 +284,10 @@ impl Runtime for SimRuntime {
 
     fn sleep(&self, time: Duration) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(self.clock.sleep(time))
+    }
+
+    fn resolve(&self, question: Question) -> Lookup {
+        self.names.resolve(self.clock.clone(), question)
     }
 }
 

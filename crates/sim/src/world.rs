@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::exec::{Clock, Exec, JoinHandle, Spawner};
 use crate::host::{Cost, Host, Inbox, POLLS_MAX, Turn};
+use crate::names::Names;
 use crate::net::{HostId, Net};
 use crate::tcp;
 use crate::trace::{Entry, Trace};
@@ -43,6 +44,7 @@ pub struct World {
     start: Instant,
     clock: Clock,
     net: Net,
+    pub(crate) names: Names,
     exec: Exec,
     slots: Vec<Slot>,
     patience: Duration,
@@ -70,6 +72,7 @@ impl World {
             start: Instant::now(),
             clock: Clock::default(),
             net: Net::new(seed, trace),
+            names: Names::default(),
             exec: Exec::default(),
             slots: Vec::new(),
             patience: Duration::from_secs(600),

@@ -101,7 +101,7 @@ impl Builder {
         };
         let sockets = sockets.and_tcp(&self.listen_tcp)?;
         let config = Config { keypair, agent: self.agent, limits: self.limits, listen: true };
-        let shared = Shared::new(config, driver::system_env()?, std::sync::Arc::new(TokioRuntime))?;
+        let shared = Shared::new(config, driver::system_env()?, std::sync::Arc::new(TokioRuntime::default()))?;
         shared.set_declared(declared);
         shared.set_listening(sockets.local_addrs(), sockets.reachable_addrs());
         tokio::spawn(driver::run(shared.clone(), sockets));

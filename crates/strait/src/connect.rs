@@ -1,108 +1,69 @@
-//! Connecting: all addresses at once, the first right identity wins, the others are given up.
+//! Connecting, for handles: who waits for which peer. What is dialled when is the core's business.
 
 use std::sync::Arc;
 
-use strait_core::{ConnId, DialError, Fault, Multiaddr, PeerId, SocketId};
-use tokio::sync::mpsc;
+use strait_core::PeerId;
+use tokio::sync::oneshot;
 
-use crate::address::{Way, socket_address};
 use crate::error::ConnectError;
-use crate::shared::{DialSender, Shared};
+use crate::shared::{Shared, State};
 
-/// So many addresses of one peer are tried.
-const DIALS_MAX: usize = 8;
+/// Where the outcome is told.
+pub(crate) type Waiter = oneshot::Sender<Result<(), ConnectError>>;
 
-/// Gives up dials that nobody waits for any more.
-struct Dials<'a> {
+/// One of those who wait for a peer. When the last of them is gone, the peer is not dialled any more.
+struct Wanted<'a> {
     shared: &'a Shared,
-    open: Vec<(ConnId, Multiaddr)>,
+    peer: PeerId,
+    number: u64,
 }
 
-impl Drop for Dials<'_> {
+impl Drop for Wanted<'_> {
     fn drop(&mut self) {
-        if self.open.is_empty() {
+        let mut state = self.shared.lock();
+        let Some(waiters) = state.wanted.get_mut(&self.peer) else {
+            return;
+        };
+        waiters.remove(&self.number);
+        if !waiters.is_empty() {
             return;
         }
+        state.wanted.remove(&self.peer);
+        drop(state);
         self.shared.ask(|state, now| {
-            for (conn, _) in &self.open {
-                // Only what is still dialling: what is open already may be in use by others.
-                if state.dials.remove(conn).is_some() {
-                    state.core.close_conn(now, *conn);
-                }
+            // Somebody may have come between the two looks.
+            if !state.wanted.contains_key(&self.peer) {
+                state.core.stop_connecting(now, &self.peer);
             }
         });
     }
 }
 
+/// Waits for a connection to `peer`. All who wait for the same peer share one attempt and its outcome.
 pub(crate) async fn connect(shared: &Arc<Shared>, peer: PeerId) -> Result<(), ConnectError> {
-    let connecting = {
-        let mut state = shared.lock();
+    let asked = shared.ask(|state, now| {
         if state.core.is_connected(&peer) {
-            return Ok(());
+            return Ok(None);
         }
-        state.prune();
-        state.connecting.entry(peer).or_default().clone()
-    };
-    // Several that want the same connection wait for one attempt.
-    let _one = connecting.lock().await;
-    if shared.lock().core.is_connected(&peer) {
+        state.core.connect(now, peer).map_err(|error| ConnectError::whole(peer, error))?;
+        let (sender, receiver) = oneshot::channel();
+        state.waits = state.waits.wrapping_add(1);
+        let number = state.waits;
+        state.wanted.entry(peer).or_default().insert(number, sender);
+        Ok(Some((number, receiver)))
+    })?;
+    let Some((number, outcome)) = asked else {
         return Ok(());
-    }
-    let (results, mut answers) = mpsc::channel(DIALS_MAX);
-    let (mut dials, mut attempts) = begin(shared, peer, &results);
-    drop(results);
-    while !dials.open.is_empty() {
-        let Some((conn, result)) = answers.recv().await else {
-            break;
-        };
-        let at = dials.open.iter().position(|(open, _)| *open == conn);
-        let Some((_, address)) = at.map(|at| dials.open.swap_remove(at)) else {
-            continue;
-        };
-        let now = shared.runtime.now();
-        match result {
-            Ok(()) => {
-                shared.lock().core.book_mut().worked(now, &peer, &address);
-                return Ok(());
-            }
-            Err(error) => {
-                // What this node had no room for says nothing about the address.
-                if !matches!(error.fault(), Fault::Limit | Fault::Misuse) {
-                    shared.lock().core.book_mut().failed(now, &peer, &address);
-                }
-                attempts.push((address, error));
-            }
-        }
-    }
-    Err(ConnectError { peer, attempts })
+    };
+    let _wanted = Wanted { shared, peer, number };
+    outcome.await.unwrap_or_else(|_| Err(ConnectError::whole(peer, strait_core::DialError::Closing)))
 }
 
-fn begin<'a>(shared: &'a Shared, peer: PeerId, results: &DialSender) -> (Dials<'a>, Vec<(Multiaddr, DialError)>) {
-    let (mut open, mut attempts) = (Vec::new(), Vec::new());
-    shared.ask(|state, now| {
-        let candidates = state.core.book().candidates(now, &peer);
-        for address in candidates.into_iter().map(|candidate| candidate.address).take(DIALS_MAX) {
-            let dialled = socket_address(&address).and_then(|(way, remote, named)| {
-                if let Some(found) = named.filter(|named| *named != peer) {
-                    return Err(DialError::WrongPeer { wanted: peer, found });
-                }
-                if way == Way::Tcp {
-                    return state.core.dial_pipe(now, remote, peer);
-                }
-                let socket = state.sockets.iter().position(|local| local.is_ipv4() == remote.is_ipv4());
-                let Some(socket) = socket.and_then(|at| u8::try_from(at).ok()) else {
-                    return Err(DialError::BadAddress(format!("{address}: this node has no socket of that IP version")));
-                };
-                state.core.dial(now, SocketId(socket), remote, peer)
-            });
-            match dialled {
-                Ok(conn) => {
-                    state.dials.insert(conn, results.clone());
-                    open.push((conn, address));
-                }
-                Err(error) => attempts.push((address, error)),
-            }
+impl State {
+    /// Tells all who wait for a peer.
+    pub(crate) fn tell_wanted(&mut self, peer: &PeerId, outcome: &Result<(), ConnectError>) {
+        for waiter in self.wanted.remove(peer).into_iter().flat_map(std::collections::BTreeMap::into_values) {
+            let _ = waiter.send(outcome.clone());
         }
-    });
-    (Dials { shared, open }, attempts)
+    }
 }

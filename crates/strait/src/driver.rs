@@ -11,14 +11,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::BytesMut;
 use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
+use strait_core::peers::Question;
 use strait_core::peers::scope::{self, Scope};
-use strait_core::{Env, Meta, Multiaddr, PipeAction, SocketId, Transmit, WallClock, tcp_address};
+use strait_core::{DialError, Env, Meta, Multiaddr, PipeAction, SocketId, Transmit, WallClock, tcp_address};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 use crate::address::quic_address;
 use crate::error::StartError;
-use crate::runtime::{Runtime, Task};
+use crate::resolver::Resolver;
+use crate::runtime::{Lookup, Runtime, Task};
 use crate::shared::Shared;
 use crate::tcp::Tcp;
 use crate::turn::{DriverCounters, Ports, Rest, Turn};
@@ -32,8 +34,12 @@ const MESSAGE_BYTES_MAX: usize = 64 << 10;
 /// Datagrams of one send: the kernel takes 64 KiB at once, which is 44 of the usual size.
 const SEGMENTS_MAX: usize = 44;
 
+/// A socket that is full, and was so the last time, is looked at again after this. Its buffer holds more than what leaves meanwhile.
+const BLOCKED_REST: Duration = Duration::from_millis(1);
+
 /// tokio as the runtime of a node.
-pub(crate) struct TokioRuntime;
+#[derive(Default)]
+pub(crate) struct TokioRuntime(Resolver);
 
 impl Runtime for TokioRuntime {
     fn now(&self) -> Instant {
@@ -46,6 +52,10 @@ impl Runtime for TokioRuntime {
 
     fn sleep(&self, time: Duration) -> Task {
         Box::pin(tokio::time::sleep(time))
+    }
+
+    fn resolve(&self, question: Question) -> Lookup {
+        self.0.resolve(question)
     }
 }
 
@@ -74,7 +84,7 @@ pub fn system_env() -> Result<Env, StartError> {
 
 /// One UDP socket.
 struct Socket {
-    io: UdpSocket,
+    io: Arc<UdpSocket>,
     state: UdpSocketState,
     local: SocketAddr,
 }
@@ -85,6 +95,15 @@ pub(crate) struct Sockets {
     buffers: Vec<u8>,
     pub(crate) tcp: Tcp,
     pub(crate) counters: DriverCounters,
+    /// Whom they work for, once the driver runs.
+    shared: Option<Arc<Shared>>,
+    tasks: Vec<tokio::task::AbortHandle>,
+}
+
+impl Drop for Sockets {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(tokio::task::AbortHandle::abort);
+    }
 }
 
 impl Sockets {
@@ -94,12 +113,37 @@ impl Sockets {
             .map(|address| open(*address).map_err(|error| StartError::Bind { address: *address, error }))
             .collect();
         let buffers = vec![0; BATCH * MESSAGE_BYTES_MAX];
-        Ok(Sockets { sockets: sockets?, buffers, tcp: Tcp::default(), counters: DriverCounters::default() })
+        let (tcp, counters) = (Tcp::default(), DriverCounters::default());
+        Ok(Sockets { sockets: sockets?, buffers, tcp, counters, shared: None, tasks: Vec::new() })
     }
 
-    pub(crate) fn and(mut self, other: Sockets) -> Sockets {
-        self.sockets.extend(other.sockets);
+    pub(crate) fn and(mut self, mut other: Sockets) -> Sockets {
+        self.sockets.append(&mut other.sockets);
         self
+    }
+
+    /// Begins to work for a node.
+    fn start(&mut self, shared: &Arc<Shared>) {
+        self.tcp.start(shared);
+        self.shared = Some(shared.clone());
+        #[cfg(target_os = "linux")]
+        for socket in &self.sockets {
+            crate::icmp::ask_for_errors(&socket.io, socket.local.is_ipv6());
+            let task = tokio::spawn(crate::icmp::read_errors(shared.clone(), socket.io.clone()));
+            self.tasks.push(task.abort_handle());
+        }
+    }
+
+    /// Tells the core of a datagram that the system did not take: there is no way to where it was to go.
+    fn unsent(&self, destination: SocketAddr, bytes: &[u8], error: &std::io::Error) {
+        use ErrorKind as Kind;
+        let no_way = [Kind::NetworkUnreachable, Kind::HostUnreachable, Kind::AddrNotAvailable, Kind::PermissionDenied];
+        if no_way.contains(&error.kind())
+            && let Some(shared) = &self.shared
+        {
+            let error = DialError::NoWay(error.to_string());
+            shared.ask(|state, now| state.core.handle_undelivered(now, destination, bytes, &error));
+        }
     }
 
     /// Listens for TCP too.
@@ -149,7 +193,7 @@ fn open(address: SocketAddr) -> std::io::Result<Socket> {
     let _ = socket.set_send_buffer_size(SOCKET_BUFFER_BYTES);
     socket.bind(&address.into())?;
     let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
-    let io = UdpSocket::from_std(socket.into())?;
+    let io = Arc::new(UdpSocket::from_std(socket.into())?);
     let local = io.local_addr()?;
     Ok(Socket { io, state, local })
 }
@@ -168,7 +212,7 @@ impl Ports for Sockets {
             // meanwhile makes the socket ready anew.
             let _ = socket.io.try_io(Interest::READABLE, || {
                 self.counters.receive_calls += 1;
-                count = socket.state.recv(UdpSockRef::from(&socket.io), &mut slices, &mut metas)?;
+                count = socket.state.recv(UdpSockRef::from(&*socket.io), &mut slices, &mut metas)?;
                 if count < BATCH { Err(ErrorKind::WouldBlock.into()) } else { Ok(()) }
             });
             // None: nothing is there, or an error of a single peer (ICMP), which says nothing about the socket.
@@ -200,10 +244,17 @@ impl Ports for Sockets {
             segment_size: transmit.segment_size,
             src_ip: transmit.src_ip,
         };
-        let sent = socket.io.try_io(Interest::WRITABLE, || {
-            self.counters.send_calls += 1;
-            socket.state.try_send(UdpSockRef::from(&socket.io), &out)
-        });
+        let mut attempt = || {
+            socket.io.try_io(Interest::WRITABLE, || {
+                self.counters.send_calls += 1;
+                socket.state.try_send(UdpSockRef::from(&*socket.io), &out)
+            })
+        };
+        let sent = match attempt() {
+            // It may be about an earlier datagram, to somebody else (ICMP): then this one was not even tried.
+            Err(error) if error.kind() != ErrorKind::WouldBlock => attempt(),
+            sent => sent,
+        };
         match sent {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.counters.send_blocked += 1;
@@ -213,6 +264,7 @@ impl Ports for Sockets {
                 // Unreachable networks and the like: loss, to be felt by the connection that it concerns.
                 tracing::debug!(%error, destination = %transmit.destination, "a send failed");
                 self.counters.send_errors += 1;
+                self.unsent(transmit.destination, bytes, &error);
                 true
             }
             Ok(()) => true,
@@ -237,14 +289,20 @@ fn unmapped(address: SocketAddr) -> SocketAddr {
 /// Runs a node until it is closed and all its peers are told.
 pub(crate) async fn run(shared: Arc<Shared>, mut sockets: Sockets) {
     let mut turn = Turn::new(shared.clone());
-    sockets.tcp.start(&shared);
+    sockets.start(&shared);
     let mut sleep = pin!(tokio::time::sleep(Duration::ZERO));
-    let mut armed: Option<Instant> = None;
+    let (mut armed, mut was_blocked): (Option<Instant>, bool) = (None, false);
     loop {
         turn.first(&mut sockets);
         // Everybody whom this has made ready goes first, and so do those who were ready anyway; then all they want leaves together.
         yield_once().await;
-        let rest = turn.second(&mut sockets);
+        let mut rest = turn.second(&mut sockets);
+        // Once an ICMP error has come, tokio takes the socket for writable for good: one that stays full is looked at in a moment instead.
+        if std::mem::replace(&mut was_blocked, rest.blocked) && rest.blocked {
+            rest.blocked = false;
+            let soon = Instant::now() + BLOCKED_REST;
+            rest.wake = Some(rest.wake.map_or(soon, |wake| wake.min(soon)));
+        }
         sockets.counters.accept_rests = sockets.tcp.rests();
         shared.lock().driver = sockets.counters;
         if shared.is_finished() {

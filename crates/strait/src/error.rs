@@ -1,6 +1,6 @@
 //! Errors of the async API. What only the core can know is in `strait_core`.
 
-use strait_core::peers::Undeclarable;
+use strait_core::peers::{Attempt, Undeclarable};
 use strait_core::{ConfigError, DialError, Multiaddr, PeerId, RequestError};
 
 /// A node could not be started. Nothing runs.
@@ -46,34 +46,47 @@ pub enum ServeError {
 pub struct ConnectError {
     /// Who was wanted.
     pub peer: PeerId,
-    /// What was tried, and how each failed.
-    pub attempts: Vec<(Multiaddr, DialError)>,
+    /// What was tried, for how long, and why it failed, for each address.
+    pub attempts: Vec<Attempt>,
+    /// Why nothing was tried at all, if it was not.
+    pub error: Option<DialError>,
 }
 
 impl std::fmt::Display for ConnectError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(error) = &self.error {
+            return write!(f, "{} was not dialled: {error}", self.peer);
+        }
         if self.attempts.is_empty() {
             return write!(f, "no address of {} is known; ask it for one, or for a ticket", self.peer);
         }
         write!(f, "{} could not be reached", self.peer)?;
-        for (address, error) in &self.attempts {
-            write!(f, "\n  {address}: {error}")?;
+        for attempt in &self.attempts {
+            write!(f, "\n  {attempt}")?;
         }
         Ok(())
     }
 }
 
 impl ConnectError {
+    pub(crate) fn whole(peer: PeerId, error: DialError) -> ConnectError {
+        ConnectError { peer, attempts: Vec::new(), error: Some(error) }
+    }
+
     /// The error that says most: a wrong identity before a refusal before silence.
     pub fn first_cause(&self) -> DialError {
         let weight = |error: &DialError| match error {
             DialError::WrongPeer { .. } => 0,
             DialError::Refused(_) | DialError::Incompatible(_) => 1,
             DialError::Full(_) | DialError::Closing | DialError::Itself | DialError::Stuck { .. } => 2,
-            DialError::NoAnswer { .. } => 3,
-            DialError::BadAddress(_) => 4,
+            DialError::NothingListens => 3,
+            DialError::NoAnswer { .. } => 4,
+            DialError::Name { .. } | DialError::NameOutOfScope { .. } => 5,
+            DialError::NoWay(_) | DialError::Rests { .. } => 6,
+            DialError::BadAddress(_) | DialError::TooMany => 7,
         };
-        let first = self.attempts.iter().map(|(_, error)| error).min_by_key(|error| weight(error));
+        let attempts = self.attempts.iter().map(|attempt| &attempt.error);
+        let first = attempts.chain(&self.error).min_by_key(|error| weight(error));
         first.cloned().unwrap_or_else(|| DialError::BadAddress("no address".to_owned()))
     }
 }

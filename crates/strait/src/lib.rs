@@ -42,7 +42,10 @@ mod connect;
 mod driver;
 mod error;
 mod handler;
+#[cfg(target_os = "linux")]
+mod icmp;
 mod node;
+mod resolver;
 mod runtime;
 mod shared;
 mod stream;
@@ -54,8 +57,8 @@ pub use builder::Builder;
 pub use error::{ConnectError, OpenError, PingError, ServeError, StartError};
 pub use handler::{Incoming, IntoReply};
 pub use node::Node;
-pub use runtime::{Runtime, Task};
-pub use strait_core::peers::{Scope, Undeclarable};
+pub use runtime::{Lookup, Runtime, Task};
+pub use strait_core::peers::{Answer, Attempt, LookupError, Question, Record, Scope, Undeclarable};
 pub use strait_core::proto::request::CODE_SLOW;
 pub use strait_core::{
     Audit, Breach, Closed, ConfigError, Counters, DialError, Fault, Framing, Identity, Idle, Keypair, Limits, Message, Multiaddr,

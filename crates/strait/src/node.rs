@@ -4,10 +4,9 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use strait_core::peers::Scope;
+use strait_core::peers::{Attempt, Scope};
 use strait_core::{
-    Counters, DialError, Identity, Message, Multiaddr, PeerId, Priority, Refused, Request, RequestError, StreamProtocol,
-    StreamRef,
+    Counters, Identity, Message, Multiaddr, PeerId, Priority, Refused, Request, RequestError, StreamProtocol, StreamRef,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -139,13 +138,15 @@ impl Node {
     }
 
     /// The same, saying what was left out and why.
-    fn note_addresses(&self, peer: PeerId, addresses: &[Multiaddr]) -> Vec<(Multiaddr, DialError)> {
+    fn note_addresses(&self, peer: PeerId, addresses: &[Multiaddr]) -> Vec<Attempt> {
         let now = self.shared().runtime.now();
         self.shared().lock().remember(now, peer, addresses)
     }
 
-    /// Connects to a peer, if it is not connected yet. The addresses are all tried at once; the first that answers with the right
-    /// identity is taken.
+    /// Connects to a peer, if it is not connected yet. Its addresses, these and those known before, race as in RFC 8305: what worked last first,
+    /// QUIC before TCP, the IP versions in turn, the next begun when one does not answer at once; the first that answers with the right
+    /// identity is taken. Names (`/dns`, `/dns4`, `/dns6`, `/dnsaddr`) are looked up. All who wait for the same peer share one attempt, and
+    /// it is given up when the last of these futures is dropped.
     ///
     /// # Errors
     /// [`ConnectError`] says for each address why it failed. Nothing is left of the attempts.
@@ -365,7 +366,7 @@ impl Node {
         }
         match crate::connect::connect(self.shared(), peer).await {
             Ok(()) => Ok(()),
-            Err(error) if error.attempts.is_empty() => Err(RequestError::NoAddress(peer)),
+            Err(error) if error.attempts.is_empty() && error.error.is_none() => Err(RequestError::NoAddress(peer)),
             Err(error) => Err(RequestError::Dial(error.first_cause())),
         }
     }

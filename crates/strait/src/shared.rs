@@ -8,13 +8,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use strait_core::peers::{Source, Unusable};
+use strait_core::peers::{Attempt, Source, Unusable};
 use strait_core::{
     Closed, Config, ConfigError, ConnId, DialError, Env, Event, Message, Multiaddr, PeerId, PipeEvent, RequestError, StreamError,
     StreamRef,
 };
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 
+use crate::connect::Waiter;
+use crate::error::ConnectError;
 use crate::handler::{Handler, Incoming, ReplyFuture, RequestHandler, StreamHandler};
 use crate::runtime::Runtime;
 use crate::stream::Stream;
@@ -32,23 +34,20 @@ pub struct Shared {
     pub(crate) closing: Notify,
 }
 
-/// Where a dial's end is told.
-pub(crate) type DialSender = mpsc::Sender<(ConnId, Result<(), DialError>)>;
-
 pub(crate) struct State {
     pub(crate) core: strait_core::Node,
     pub(crate) requests: BTreeMap<StreamRef, oneshot::Sender<Result<Message, RequestError>>>,
     pub(crate) pings: BTreeMap<StreamRef, oneshot::Sender<Result<Duration, RequestError>>>,
-    pub(crate) dials: BTreeMap<ConnId, DialSender>,
     pub(crate) raw: BTreeMap<StreamRef, RawWait>,
     handlers: BTreeMap<usize, Handler>,
     /// Requests that handlers work on. Dropping the sender ends the work.
     running: BTreeMap<StreamRef, oneshot::Sender<()>>,
     pub(crate) windows: BTreeMap<(PeerId, &'static str), Arc<Semaphore>>,
-    pub(crate) connecting: BTreeMap<PeerId, Arc<tokio::sync::Mutex<()>>>,
+    /// Who waits for which peer, by numbers that are never used again.
+    pub(crate) wanted: BTreeMap<PeerId, BTreeMap<u64, Waiter>>,
+    pub(crate) waits: u64,
     prune_at: usize,
     pub(crate) listen_addrs: Vec<Multiaddr>,
-    pub(crate) sockets: Vec<std::net::SocketAddr>,
     pub(crate) driver: DriverCounters,
     driver_waker: Option<Waker>,
     asked: bool,
@@ -95,15 +94,14 @@ impl Shared {
                 core,
                 requests: BTreeMap::new(),
                 pings: BTreeMap::new(),
-                dials: BTreeMap::new(),
                 raw: BTreeMap::new(),
                 handlers: BTreeMap::new(),
                 running: BTreeMap::new(),
                 windows: BTreeMap::new(),
-                connecting: BTreeMap::new(),
+                wanted: BTreeMap::new(),
+                waits: 0,
                 prune_at: PRUNE_MIN,
                 listen_addrs: Vec::new(),
-                sockets: Vec::new(),
                 driver: DriverCounters::default(),
                 driver_waker: None,
                 asked: false,
@@ -138,7 +136,7 @@ impl Shared {
     /// peers learn, each as far as it holds over the path to them, unless something was [declared](Self::set_declared).
     pub fn set_listening(&self, sockets: Vec<std::net::SocketAddr>, addresses: Vec<Multiaddr>) {
         self.ask(|state, _| {
-            state.sockets = sockets;
+            state.core.set_sockets(sockets);
             state.core.set_addresses(addresses.clone());
             state.listen_addrs = addresses;
         });
@@ -313,19 +311,17 @@ impl State {
         self.handlers.insert(number, handler);
     }
 
-    /// Forgets locks and windows that nobody holds, when there are twice as many as after the last time.
+    /// Forgets windows that nobody holds, when there are twice as many as after the last time.
     pub(crate) fn prune(&mut self) {
-        if self.windows.len().saturating_add(self.connecting.len()) < self.prune_at {
+        if self.windows.len() < self.prune_at {
             return;
         }
         self.windows.retain(|_, window| Arc::strong_count(window) > 1);
-        self.connecting.retain(|_, lock| Arc::strong_count(lock) > 1);
-        let left = self.windows.len().saturating_add(self.connecting.len());
-        self.prune_at = left.saturating_mul(2).max(PRUNE_MIN);
+        self.prune_at = self.windows.len().saturating_mul(2).max(PRUNE_MIN);
     }
 
     /// Notes what the application tells of a peer's addresses, best first. Returns what cannot be dialled, and why.
-    pub(crate) fn remember(&mut self, now: Instant, peer: PeerId, addresses: &[Multiaddr]) -> Vec<(Multiaddr, DialError)> {
+    pub(crate) fn remember(&mut self, now: Instant, peer: PeerId, addresses: &[Multiaddr]) -> Vec<Attempt> {
         let mut refused = Vec::new();
         for (address, why) in self.core.book_mut().add_all(now, peer, addresses, Source::Application) {
             let error = match why {
@@ -333,7 +329,7 @@ impl State {
                 Unusable::OtherPeer(found) => DialError::WrongPeer { wanted: peer, found },
                 why => DialError::BadAddress(format!("{address}: {why}")),
             };
-            refused.push((address, error));
+            refused.push(Attempt { address, via: None, took: None, error });
         }
         refused
     }
@@ -390,8 +386,17 @@ impl State {
                 }
                 self.wake_raw(stream);
             }
-            Event::Connected { conn, .. } => self.dialled(conn, Ok(())),
-            Event::DialFailed { conn, error, .. } => self.dialled(conn, Err(error)),
+            Event::Connected { peer, .. } => self.tell_wanted(&peer, &Ok(())),
+            Event::Unreachable { peer, attempts, error } => {
+                self.tell_wanted(&peer, &Err(ConnectError { peer, attempts, error }));
+            }
+            Event::Lookup { id, question } => {
+                let (shared, answer) = (shared.clone(), shared.runtime.resolve(question));
+                shared.runtime.clone().spawn(Box::pin(async move {
+                    let answer = answer.await;
+                    shared.ask(|state, now| state.core.handle_lookup(now, id, answer));
+                }));
+            }
             Event::Disconnected { peer, reason, .. } => self.disconnected(peer, &reason),
             _ => {}
         }
@@ -400,13 +405,6 @@ impl State {
     fn wake_raw(&mut self, stream: StreamRef) {
         if let Some(wait) = self.raw.get_mut(&stream) {
             wait.reader.take().into_iter().chain(wait.writer.take()).for_each(Waker::wake);
-        }
-    }
-
-    fn dialled(&mut self, conn: ConnId, result: Result<(), DialError>) {
-        if let Some(waiter) = self.dials.remove(&conn) {
-            // The channel has a place for each dial of its connect.
-            let _ = waiter.try_send((conn, result));
         }
     }
 

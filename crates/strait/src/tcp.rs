@@ -206,8 +206,13 @@ async fn connect(shared: Arc<Shared>, pipe: Arc<Pipe>, conn: ConnId, remote: Soc
     let connected = match tokio::time::timeout(CONNECT_MAX, connecting).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => Err(PipeEnd::Refused),
-        Ok(Err(error)) => Err(PipeEnd::Failed(error.to_string())),
-        Err(_) => Err(PipeEnd::Failed("the system could not connect in time".to_owned())),
+        Ok(Err(error)) => Err(match error.kind() {
+            ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable | ErrorKind::AddrNotAvailable => {
+                PipeEnd::NoWay(error.to_string())
+            }
+            _ => PipeEnd::Failed(error.to_string()),
+        }),
+        Err(_) => Err(PipeEnd::NoAnswer(CONNECT_MAX)),
     };
     match connected {
         Ok(stream) => {

@@ -20,5 +20,5 @@ async fn nobody_listens() {
     let (client, other) =
         (Node::builder().listen(any).start().await.expect("starts"), Node::builder().listen(any).start().await.expect("starts"));
     let error = client.connect(other.peer_id(), &[strait::tcp_address(gone)]).await.expect_err("nobody is there");
-    assert!(matches!(error.first_cause(), DialError::Refused(_)), "{error}");
+    assert!(matches!(error.first_cause(), DialError::NothingListens), "{error}");
 }

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use strait::{Builder, DialError, Incoming, Node, Priority, Request, StartError};
+use strait::{Builder, ConnectError, DialError, Incoming, Node, Priority, Request, StartError};
 use strait_core::{Keypair, Multiaddr, PeerId};
 
 use crate::exit::{Code, Failure};
@@ -107,7 +107,27 @@ pub async fn connect(node: &Node, peer: PeerId, addrs: &[Multiaddr]) -> Result<(
             "ask the sender for a new ticket",
         ));
     }
-    node.connect(peer, addrs).await.map_err(|error| dial_failure(&error.first_cause(), addrs))
+    node.connect(peer, addrs).await.map_err(|error| connect_failure(&error, addrs))
+}
+
+/// The cause that says most, with what was tried at each address.
+fn connect_failure(error: &ConnectError, addrs: &[Multiaddr]) -> Failure {
+    let failure = dial_failure(&error.first_cause(), addrs);
+    if failure.code != Code::Unreachable || error.attempts.is_empty() {
+        return failure;
+    }
+    let alike = |code: fn(&DialError) -> bool| error.attempts.iter().all(|attempt| code(&attempt.error));
+    let why = match () {
+        () if alike(|error| matches!(error, DialError::NothingListens)) => {
+            "the machine is there, and nothing listens at that port: the sender was stopped, or started again at another port"
+        }
+        () if alike(|error| matches!(error, DialError::NoWay(_))) => "this machine is offline, or has not got that IP version",
+        () if alike(|error| matches!(error, DialError::Name { .. })) => {
+            "the name in the address is wrong, or no name server answers"
+        }
+        () => "the sender was stopped, it is on another network, or a firewall is in between",
+    };
+    Failure { what: error.to_string(), why: why.to_owned(), ..failure }
 }
 
 fn dial_failure(error: &DialError, addrs: &[Multiaddr]) -> Failure {

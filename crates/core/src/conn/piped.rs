@@ -32,6 +32,10 @@ pub enum PipeEnd {
     Reset,
     /// It could not be made: nobody listens at that address, or something in between refuses.
     Refused,
+    /// It could not be made: this machine has no way to that network. The system's words.
+    NoWay(String),
+    /// It could not be made: the system gave up waiting for an answer.
+    NoAnswer(Duration),
     /// The system's words for anything else.
     Failed(String),
 }
@@ -207,7 +211,9 @@ impl Piped {
                 DialError::Refused(format!("it closed the connection{at}; most likely it is no libp2p node, or is full")),
             ),
             PipeEnd::Reset => (Closed::Forgotten, DialError::Refused(format!("it reset the connection{at}"))),
-            PipeEnd::Refused => (Closed::Forgotten, DialError::Refused("nothing listens at this address".to_owned())),
+            PipeEnd::Refused => (Closed::Forgotten, DialError::NothingListens),
+            PipeEnd::NoWay(words) => (Closed::Broken(words.clone()), DialError::NoWay(words)),
+            PipeEnd::NoAnswer(waited) => (Closed::Silent(waited), DialError::NoAnswer { waited }),
             PipeEnd::Failed(words) => (Closed::Broken(words.clone()), DialError::Refused(words)),
         };
         self.over(now, Lost { closed, dial });

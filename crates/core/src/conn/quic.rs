@@ -104,7 +104,7 @@ pub(crate) struct Quic {
     endpoint: quic::Endpoint,
     server: quic::ServerConfig,
     client_tls: ClientTls,
-    cids: CidMaker,
+    pub(crate) cids: CidMaker,
     listen: bool,
 }
 
@@ -295,7 +295,7 @@ impl quic::TimeSource for Wall {
 /// Makes connection ids of 8 bytes that we know again: five random ones and three of a keyed hash over them. So a long header can
 /// be told from a stranger's before anything is looked up.
 #[derive(Debug, Clone)]
-struct CidMaker {
+pub(crate) struct CidMaker {
     key: hmac::Key,
     // The QUIC crate wants a factory of generators; they share this source. Nothing ever waits on it.
     random: Arc<Mutex<Random>>,
@@ -316,7 +316,7 @@ impl CidMaker {
         mark
     }
 
-    fn made(&self, id: &[u8]) -> bool {
+    pub(crate) fn made(&self, id: &[u8]) -> bool {
         let (body, mark) = id.split_at_checked(5).unwrap_or_default();
         self.mark(body) == mark
     }

@@ -323,6 +323,7 @@ impl Node {
         self.live = self.live.saturating_sub(1);
         self.wakes.set(&mut conn.armed, Key::Conn(slot), None);
         self.wakes.set(&mut conn.transport_armed, Key::Transport(slot), None);
+        self.wakes.set(&mut conn.retired_armed, Key::Retired(slot), None);
         self.turns.remove(member(slot));
         self.out.remove(slot);
         self.out_pipes.remove(slot);
@@ -357,8 +358,7 @@ impl Node {
         }
         match phase {
             Phase::Dialling(peer) => {
-                self.counters.totals.dials_failed = self.counters.totals.dials_failed.saturating_add(1);
-                self.events.push_back(Event::DialFailed { conn: id, peer, error: dial });
+                self.dial_ended(now, id, peer, dial);
             }
             Phase::Open(peer) => {
                 self.counters.totals.connections_closed = self.counters.totals.connections_closed.saturating_add(1);

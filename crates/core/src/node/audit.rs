@@ -4,7 +4,7 @@ use super::arrive::ANSWERS_MAX;
 use super::state::{ConnState, Role};
 use super::{Event, Node};
 use crate::conn::transport::Transport;
-use crate::limits::{FRONT_BYTES_MAX, HEADER_BYTES_MAX, OUTBOX_BYTES_MAX};
+use crate::limits::{FRONT_BYTES_MAX, HEADER_BYTES_MAX, LOOKUPS_MAX, OUTBOX_BYTES_MAX};
 use crate::report::Audit;
 
 impl Node {
@@ -28,6 +28,12 @@ impl Node {
         audit.held = audit.held.saturating_add(self.book.bytes());
         audit.granted = audit.granted.saturating_add(self.book_grant.bytes());
         cap(&mut audit, "the address book", self.book.bytes(), self.book.bytes_max());
+        let [wishes, dials, lookups] = self.dialling.counts();
+        audit.held = audit.held.saturating_add(self.dialling.held());
+        audit.granted = audit.granted.saturating_add(self.dialling_grant.bytes());
+        cap(&mut audit, "what is to be dialled", self.dialling.held(), limits.dialling_floor());
+        cap(&mut audit, "dials", dials as u64, limits.dials_max.into());
+        cap(&mut audit, "look-ups", lookups as u64, LOOKUPS_MAX as u64);
         cap(&mut audit, "answers", self.answers.len() as u64, ANSWERS_MAX as u64);
         cap(&mut audit, "connections", self.live as u64, limits.places().into());
         cap(&mut audit, "slots", self.slots.taken().into(), limits.connections_max.into());
@@ -51,7 +57,7 @@ impl Node {
             &mut audit,
             "deadlines",
             self.wakes.len() as u64,
-            (streams as u64).saturating_add((self.live as u64).saturating_mul(2)),
+            (streams as u64).saturating_add((self.live as u64).saturating_mul(3)).saturating_add(wishes as u64),
         );
         let outcomes = (streams as u64).saturating_mul(2).saturating_add(limits.connections_max.into());
         let pending = self.events.iter().filter(|event| matches!(event, Event::Ready { .. })).count() as u64;

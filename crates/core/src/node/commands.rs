@@ -232,8 +232,10 @@ impl Node {
         self.activate(slot);
     }
 
-    /// Closes all connections to a peer, or gives up dialling it. [`Event::Disconnected`](super::Event::Disconnected) will follow.
+    /// Closes all connections to a peer, or gives up dialling it. [`Event::Disconnected`](super::Event::Disconnected) will follow, or
+    /// [`Event::Unreachable`](super::Event::Unreachable).
     pub fn disconnect(&mut self, now: Instant, peer: &PeerId) {
+        self.unwish(now, Some(peer));
         for slot in 0..self.conns.len() {
             if self.conn(slot).and_then(ConnState::peer) == Some(*peer) {
                 self.close_slot(now, slot);
@@ -281,6 +283,7 @@ impl Node {
     /// Closes everything. The node goes on being driven until [`is_empty`](Self::is_empty), so that peers are told.
     pub fn shutdown(&mut self, now: Instant) {
         self.stop_listening();
+        self.unwish(now, None);
         for slot in 0..self.conns.len() {
             if self.conn(slot).is_some() {
                 self.close_slot(now, slot);

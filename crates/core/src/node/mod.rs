@@ -7,6 +7,8 @@
 //! * `streams`: one stream's drive and what comes of it
 //! * `depart`: datagrams out
 //! * `pipes`: bytes in and out over TCP and other ordered pipes
+//! * `dial`: peers that are wanted, against those that are there
+//! * `rivals`: two connections to one peer, because both dialled
 //! * `commands`: what the application may ask for
 //! * `raw`: what it may do with raw streams
 //! * `credit`: windows and stream credit, granted in steps
@@ -20,10 +22,12 @@ mod audit;
 mod commands;
 mod credit;
 mod depart;
+mod dial;
 mod identity;
 mod jam;
 mod pipes;
 mod raw;
+mod rivals;
 mod serve;
 mod state;
 mod streams;
@@ -35,6 +39,7 @@ use std::time::Instant;
 use libp2p_identity::{Keypair, PeerId};
 
 pub use commands::Refused;
+pub use dial::LookupId;
 pub use identity::{Identity, quic_address, tcp_address};
 pub use pipes::{PipeAction, PipeEvent};
 pub use raw::RawRead;
@@ -47,8 +52,8 @@ use crate::env::{Env, Random, WallClock};
 use crate::error::{Closed, ConfigError, DialError, RequestError, StreamError};
 use crate::limits::{Limits, SHARED_FOR};
 use crate::message::Message;
-use crate::peers::Book;
 use crate::peers::own::Own;
+use crate::peers::{Attempt, Book, Question};
 use crate::proto::Registry;
 use crate::proto::pace::deadline;
 use crate::report::Counters;
@@ -57,6 +62,7 @@ use crate::turn::Turns;
 use crate::wake::{Key, WakeList, Why};
 use admission::Slots;
 use arrive::Strangers;
+use dial::Dialling;
 use pipes::Pipes;
 use state::ConnState;
 
@@ -94,6 +100,22 @@ pub enum Event {
         peer: PeerId,
         /// Why it failed.
         error: DialError,
+    },
+    /// A peer that was [wanted](Node::connect) could not be reached; nothing is left of the attempts.
+    Unreachable {
+        /// Who was wanted.
+        peer: PeerId,
+        /// What was tried, in the order in which it failed. Empty when no address is known.
+        attempts: Vec<Attempt>,
+        /// Why it was given up before all was tried, if it was.
+        error: Option<DialError>,
+    },
+    /// A name is to be looked up. Answer with [`Node::handle_lookup`], also when there is no answer.
+    Lookup {
+        /// Which look-up this is.
+        id: LookupId,
+        /// What to ask for.
+        question: Question,
     },
     /// A connection has ended. Each of its streams has got its own event before.
     Disconnected {
@@ -210,6 +232,9 @@ pub struct Node {
     book: Book,
     /// All that the book may hold.
     book_grant: Grant,
+    dialling: Dialling,
+    /// All that it may hold.
+    dialling_grant: Grant,
     closing: bool,
     outputs: Vec<Output>,
 }
@@ -241,7 +266,13 @@ impl Node {
         let Some(book_grant) = book_grant else {
             return Err(ConfigError::TooSmall { what: "memory_bytes" });
         };
+        let floor = config.limits.dialling_floor();
+        let Some(dialling_grant) = ledger.open(floor, floor).and_then(|account| account.grant(floor)) else {
+            return Err(ConfigError::TooSmall { what: "memory_bytes" });
+        };
         Ok(Node {
+            dialling: Dialling::default(),
+            dialling_grant,
             book: Book::new(config.keypair.public().to_peer_id(), book_bytes),
             book_grant,
             peer_id: config.keypair.public().to_peer_id(),
@@ -306,6 +337,8 @@ impl Node {
                     }
                     self.conn_deadline(now, slot);
                 }
+                Key::Wish(wish) => self.wish_due(wish),
+                Key::Retired(slot) => self.retired_due(now, slot),
                 Key::Stream(slot, index) => {
                     if let Some(conn) = self.conn_mut(slot)
                         && let Some(stream) = conn.streams.get_mut(index)
@@ -330,6 +363,7 @@ impl Node {
         let totals = &mut self.counters.totals;
         totals.turns = totals.turns.saturating_add(1);
         self.feed_starved();
+        self.drive_wishes(now);
         let mut done = 0u64;
         while done < self.turn_work(now) {
             let Some((id, may)) = self.turns.pick() else {
@@ -351,7 +385,7 @@ impl Node {
         }
         self.counters.totals.grants_refused = self.ledger.refused();
         // What this turn gave back may be what others wait for.
-        let more = !self.turns.is_idle() || self.may_feed();
+        let more = !self.turns.is_idle() || self.may_feed() || self.dialling.has_work();
         self.counters.totals.turns_full = self.counters.totals.turns_full.saturating_add(u64::from(more));
         more
     }

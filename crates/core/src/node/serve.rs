@@ -23,6 +23,9 @@ impl Node {
         let mut cost = 0u64;
         loop {
             let packets = self.serve_inbox(now, slot, may.saturating_sub(cost), &mut cost);
+            if packets > 0 {
+                self.heard_from_rival(now, slot);
+            }
             let Some(conn) = self.conn_mut(slot) else {
                 return (cost, false);
             };
@@ -70,6 +73,8 @@ impl Node {
                     packets = packets.saturating_add(1);
                     conn.wire_in = conn.wire_in.saturating_add(data.len() as u64);
                     pipe.piped.handle_bytes(now, data);
+                    // What cannot be opened ends it.
+                    conn.heard = now;
                     spent = spent.saturating_add(PACKET_WORK).saturating_add(pipe.piped.take_work());
                     continue;
                 }
@@ -84,7 +89,12 @@ impl Node {
             }
             spent = spent.saturating_add(Node::packet_work(stranger, inbound.bytes));
             match open_datagram(now, conn, inbound) {
-                Some(frames) => spent = spent.saturating_add(frames.saturating_mul(FRAME_WORK)),
+                Some(frames) => {
+                    if frames > 0 {
+                        conn.heard = now;
+                    }
+                    spent = spent.saturating_add(frames.saturating_mul(FRAME_WORK));
+                }
                 None => totals.dropped_moved = totals.dropped_moved.saturating_add(1),
             }
         }
@@ -257,15 +267,18 @@ impl Node {
             conn.phase = Phase::Open(peer);
             conn.in_strangers_ring = false;
             conn.since = now;
+            conn.heard = now;
             self.wakes.set(&mut conn.armed, Key::Conn(slot), None);
         }
         self.strangers.ring.retain(|queued| *queued != slot);
         self.peers.entry(peer).or_default().push(slot);
+        self.settle_rivals(now, &peer);
         self.counters.totals.connections_opened = self.counters.totals.connections_opened.saturating_add(1);
         self.events.push_back(Event::Connected { conn: id, peer, dialled: was != Phase::Greeting });
         self.note_origin(now, slot, peer, was == Phase::Greeting);
         self.ask_identity(slot);
         self.activate(slot);
+        self.reached(now, &peer, id);
     }
 
     /// Opens streams that wait, in order, as far as the peer's credit and our memory go.

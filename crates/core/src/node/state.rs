@@ -294,6 +294,13 @@ pub(super) struct ConnState {
     pub(super) identity: Option<Arc<Identity>>,
     /// When it began; from the end of the handshake on, when that was.
     pub(super) since: Instant,
+    /// When something that its peer has sent was last opened.
+    pub(super) heard: Instant,
+    /// Another connection waits for this one to show that it is alive.
+    pub(super) rival: bool,
+    /// It is not used any more; how much had moved on it when that was last looked at.
+    pub(super) retired: Option<u64>,
+    pub(super) retired_armed: Armed,
     /// What it was good for.
     pub(super) usage: Use,
     /// Why this side closed it.
@@ -348,6 +355,10 @@ impl ConnState {
             jam_blocked: 0,
             identity: None,
             since: start.now,
+            heard: start.now,
+            rival: false,
+            retired: None,
+            retired_armed: Armed::default(),
             usage: Use::default(),
             reason: None,
         }

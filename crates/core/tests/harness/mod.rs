@@ -350,8 +350,7 @@ impl Net {
         for node in &self.nodes {
             let audit = node.audit();
             assert_eq!((audit.streams, audit.connections), (0, 0), "{audit:?}");
-            let floors = node.limits().strangers_floor() + node.limits().book_bytes;
-            assert_eq!(audit.committed, floors, "{audit:?}");
+            assert_eq!(audit.committed, node.limits().shared_floor(), "{audit:?}");
             assert_eq!(node.poll_wake(), None, "no deadline is left of what is gone");
         }
     }

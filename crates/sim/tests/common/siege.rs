@@ -385,7 +385,7 @@ pub(crate) fn withstands(world: &mut World, plan: &Plan) -> Report {
     assert_eq!(loud.count(), 0, "{name}: what remotes do is in the log above debug level");
     assert!(siege.names <= NAMES_MAX, "{name}: names of a remote are among the counters");
     let left = (siege.left.connections, siege.left.streams, siege.left.committed);
-    let wanted = (0, 0, plan.limits.strangers_floor() + plan.limits.book_bytes);
+    let wanted = (0, 0, plan.limits.shared_floor());
     assert_eq!(left, wanted, "{name}: connections, streams and memory that are left when all have gone");
     siege
 }

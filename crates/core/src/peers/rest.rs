@@ -1,0 +1,141 @@
+//! How long who could not be reached is left alone: per address and per peer, doubled each time, and jittered, so that many nodes that lose the
+//! same peer at once do not come back to it at once.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use libp2p_identity::PeerId;
+
+use super::target::Way;
+use crate::env::Random;
+use crate::limits::{REST_FIRST, REST_MAX, RESTS_MAX};
+
+/// What is left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Of {
+    /// An address, whoever is expected there.
+    Address(Way, SocketAddr),
+    /// A peer, whatever its addresses.
+    Peer(PeerId),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Rest {
+    failures: u32,
+    until: Instant,
+}
+
+/// All that rest, at most [`RESTS_MAX`].
+#[derive(Debug, Default)]
+pub(crate) struct Rests(BTreeMap<Of, Rest>);
+
+impl Rests {
+    /// Notes a failure; the wait doubles with each in a row.
+    pub(crate) fn failed(&mut self, now: Instant, of: Of, random: &mut Random) {
+        if self.0.len() >= RESTS_MAX && !self.0.contains_key(&of) {
+            // The one that is over first says the least.
+            let first = self.0.iter().min_by_key(|(_, rest)| rest.until).map(|(of, _)| *of);
+            first.map(|first| self.0.remove(&first));
+        }
+        let rest = self.0.entry(of).or_insert(Rest { failures: 0, until: now });
+        // A failure long after the wait was over is a new matter.
+        if now.saturating_duration_since(rest.until) > REST_MAX.saturating_mul(2) {
+            rest.failures = 0;
+        }
+        let wait = REST_FIRST.saturating_mul(1u32.checked_shl(rest.failures).unwrap_or(u32::MAX)).min(REST_MAX);
+        rest.failures = rest.failures.saturating_add(1);
+        rest.until = now.checked_add(random.jitter(wait)).unwrap_or(now);
+    }
+
+    /// It was reached.
+    pub(crate) fn reached(&mut self, of: Of) {
+        self.0.remove(&of);
+    }
+
+    /// Until when it rests, if it failed the last time; that may be over.
+    pub(crate) fn until(&self, of: Of) -> Option<Instant> {
+        self.0.get(&of).map(|rest| rest.until)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// The longest that anything rests, its jitter included.
+    fn longest() -> Duration {
+        REST_MAX * 5 / 4
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "any instant will do to start from")]
+    fn start() -> Instant {
+        Instant::now()
+    }
+
+    fn address(n: u16) -> Of {
+        Of::Address(Way::Quic, SocketAddr::from(([9, 0, 0, 1], n)))
+    }
+
+    #[test]
+    fn waits_double_up_to_the_longest_and_end_with_success() {
+        let (mut rests, mut random, mut now) = (Rests::default(), Random::new([1; 32]), start());
+        let mut before = Duration::ZERO;
+        for _ in 0..12 {
+            rests.failed(now, address(1), &mut random);
+            let wait = rests.until(address(1)).expect("it rests") - now;
+            assert!(wait > before || wait > REST_MAX / 2, "{wait:?} after {before:?}");
+            assert!(wait <= longest(), "{wait:?}");
+            before = wait;
+            now += wait;
+        }
+        assert!(before > REST_MAX / 2);
+        assert_eq!(rests.until(address(2)), None, "others are not concerned");
+        rests.reached(address(1));
+        rests.failed(now, address(1), &mut random);
+        assert!(rests.until(address(1)).expect("it rests") - now < REST_FIRST * 2, "it begins anew");
+    }
+
+    /// Nodes that fail together come back spread over half of the wait: the circular mean of their times is near 0, where 1 is in step.
+    #[test]
+    fn those_who_fail_together_do_not_come_back_together() {
+        let begin = start();
+        for failures in 1..8u32 {
+            let times: Vec<f64> = (0..200u8)
+                .map(|node| {
+                    let (mut rests, mut random, mut now) = (Rests::default(), Random::new([node; 32]), begin);
+                    for _ in 0..failures {
+                        rests.failed(now, address(1), &mut random);
+                        now = rests.until(address(1)).expect("it rests");
+                    }
+                    (now - begin).as_secs_f64()
+                })
+                .collect();
+            let last = REST_FIRST.saturating_mul(1 << (failures - 1)).min(REST_MAX).as_secs_f64();
+            // A jitter of a quarter each way spreads one wait over half of its length: one turn of the circle.
+            let angle = |time: &f64| time / (last / 2.0) * std::f64::consts::TAU;
+            let (x, y) = times.iter().fold((0.0, 0.0), |(x, y), time| (x + angle(time).cos(), y + angle(time).sin()));
+            let order = (x * x + y * y).sqrt() / 200.0;
+            assert!(order < 0.25, "after {failures} failures: {order}");
+        }
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_forgets_what_is_over_first() {
+        let (mut rests, mut random, now) = (Rests::default(), Random::new([1; 32]), start());
+        for _ in 0..5 {
+            rests.failed(now, address(0), &mut random);
+        }
+        for n in 1..=(RESTS_MAX as u16 + 50) {
+            rests.failed(now, address(n), &mut random);
+        }
+        assert_eq!(rests.len(), RESTS_MAX);
+        assert!(rests.until(address(0)).is_some(), "the longest wait stays");
+    }
+}
