@@ -17,6 +17,9 @@ use crate::shared::Shared;
 use crate::stream::Stream;
 use crate::turn::DriverCounters;
 
+/// A request is sent again so often when its connection was lost.
+const RESENDS_MAX: u32 = 3;
+
 /// A running node. Clones are handles to the same one; when the last is dropped, the node closes at once.
 #[derive(Clone)]
 pub struct Node {
@@ -187,7 +190,8 @@ impl Node {
     }
 
     /// Sends a request and waits for its reply. While `per_peer_max` of the definition are under way to this peer the call waits
-    /// its turn. Connects first if needed and possible. Dropping the future gives the request up.
+    /// its turn. Connects first if needed and possible. Dropping the future gives the request up. If the connection is lost, a request whose
+    /// definition is [idempotent](Request::idempotent) is sent again over a new one, three times at most; the caller sees nothing of it.
     ///
     /// # Errors
     /// [`RequestError`] says what happened and whether the peer may have seen the request.
@@ -207,6 +211,8 @@ impl Node {
         mut body: Message,
     ) -> Result<Message, RequestError> {
         let _permit = self.window(peer, def.name, def.per_peer_max).await;
+        // What may be sent again is kept.
+        let (kept, mut again) = (def.idempotent.then(|| body.clone()), 0);
         loop {
             self.connected(peer).await?;
             let sent = self.shared().ask(|state, _| {
@@ -227,7 +233,14 @@ impl Node {
                     let mut guard = CancelOnDrop { shared: self.shared(), stream: Some(stream) };
                     let result = reply.await;
                     guard.stream = None;
-                    return result.unwrap_or(Err(RequestError::Closing));
+                    match (result.unwrap_or(Err(RequestError::Closing)), &kept) {
+                        // The connection is gone, most likely because an address has changed: dialled at once, and asked again.
+                        (Err(RequestError::Lost(_)), Some(kept)) if again < RESENDS_MAX => {
+                            again += 1;
+                            body = kept.clone();
+                        }
+                        (result, _) => return result,
+                    }
                 }
                 Err((None, _)) => return Err(RequestError::Closing),
                 // The connection went away between the two looks: connect again.

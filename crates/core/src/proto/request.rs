@@ -39,6 +39,9 @@ pub struct Request {
     pub per_peer_max: u16,
     /// How messages end.
     pub framing: Framing,
+    /// Whether it does no harm when the other side works on the same request twice. Then a request whose connection was lost is sent again over a
+    /// new one.
+    pub idempotent: bool,
 }
 
 impl Request {
@@ -50,12 +53,19 @@ impl Request {
         deadline: Duration,
         per_peer_max: u16,
     ) -> Request {
-        Request { name, request_bytes_max, reply_bytes_max, deadline, per_peer_max, framing: Framing::LengthPrefixed }
+        let (framing, idempotent) = (Framing::LengthPrefixed, false);
+        Request { name, request_bytes_max, reply_bytes_max, deadline, per_peer_max, framing, idempotent }
     }
 
     /// The same with another framing.
     pub const fn framing(mut self, framing: Framing) -> Request {
         self.framing = framing;
+        self
+    }
+
+    /// The same, declared to do no harm when it is done twice. Asking for something is such a protocol, adding something as a rule is not.
+    pub const fn idempotent(mut self) -> Request {
+        self.idempotent = true;
         self
     }
 
