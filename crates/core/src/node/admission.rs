@@ -136,8 +136,7 @@ impl Node {
             return true;
         }
         let (slots, candidates): (Vec<usize>, Vec<Candidate>) = self.candidates(now).unzip();
-        let seats = usize::try_from(self.config.limits.connections_max).unwrap_or(usize::MAX);
-        let victim = choose_victim(&candidates, seats);
+        let victim = choose_victim(&candidates);
         if let Some((slot, candidate)) = victim.and_then(|at| slots.get(at).zip(candidates.get(at))) {
             self.displace(now, *slot, candidate.idleness());
             return true;
