@@ -65,6 +65,9 @@ pub struct Send {
     /// Show the ticket as a QR code too, on stderr
     #[arg(long)]
     pub qr: bool,
+    /// Append evidence of abuse to this file, one JSON object a line, for firewalls (docs/abuse-feed.md); nothing is blocked here
+    #[arg(long, value_name = "FILE")]
+    pub abuse_log: Option<PathBuf>,
     /// Listen at this address and UDP port instead of a free port of all interfaces
     #[arg(long, value_name = "IP:PORT")]
     pub listen: Option<SocketAddr>,
@@ -103,6 +106,9 @@ pub struct Get {
     /// than once. Then others learn this only, in the ticket and otherwise
     #[arg(long, value_name = "MULTIADDR", requires = "serve")]
     pub announce: Vec<Multiaddr>,
+    /// With --serve: append evidence of abuse to this file, one JSON object a line, for firewalls (docs/abuse-feed.md)
+    #[arg(long, value_name = "FILE", requires = "serve")]
+    pub abuse_log: Option<PathBuf>,
     /// Give up after so long (such as 90s, 15m or 2h) without anything new; until then keep trying, from the first contact on. Without
     /// it the first contact is tried once, and later waits have no end
     #[arg(long, value_name = "DURATION", value_parser = duration)]

@@ -5,6 +5,7 @@
 //! bytes are which file, [`place`] writes. On the other side [`source`] hashes and reads, and [`provider`] answers.
 #![forbid(unsafe_code)]
 
+pub mod abuse;
 pub mod args;
 pub mod cmd;
 pub mod exit;

@@ -31,7 +31,7 @@ pub enum ConfigError {
     /// The floors of all connections together are above the memory.
     #[error(
         "the limits do not fit: {connections_max} connections and {handshakes_max} handshakes with {connection_floor} bytes set aside for \
-         each, {strangers_floor} bytes for first packets, {book_bytes} for the address book and {dialling_floor} for dialling are more than memory_bytes = {memory_bytes}; what fits: connections_max = {fitting_connections}, or \
+         each, {strangers_floor} bytes for first packets and the abuse feed, {book_bytes} for the address book and {dialling_floor} for dialling are more than memory_bytes = {memory_bytes}; what fits: connections_max = {fitting_connections}, or \
          memory_bytes = {fitting_memory}"
     )]
     FloorsDoNotFit {
@@ -43,7 +43,7 @@ pub enum ConfigError {
         handshakes_max: u32,
         /// Bytes set aside for each.
         connection_floor: u64,
-        /// Bytes set aside for strangers.
+        /// Bytes set aside for strangers and for the abuse feed.
         strangers_floor: u64,
         /// Bytes set aside for the address book.
         book_bytes: u64,
@@ -301,6 +301,9 @@ pub enum Breach {
     /// The stream ended inside a message.
     #[error("the stream ended inside a message")]
     Cut,
+    /// A message, or its reading, stood still or took longer than it may.
+    #[error("too little moved in the time that the message may take")]
+    Slow,
     /// Bytes that the protocol does not know at this point.
     #[error("malformed or out of order: {0}")]
     Malformed(&'static str),

@@ -9,6 +9,7 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::panic)
 )]
 
+mod abuse;
 pub mod budget;
 pub mod conn;
 mod env;
@@ -24,6 +25,7 @@ pub mod stream;
 pub mod turn;
 mod wake;
 
+pub use abuse::{ABUSE_ENTRY_BYTES, AbuseRecord, FORGIVEN, Offence, Offender};
 pub use conn::piped::PipeEnd;
 pub use conn::quic::{Meta, SocketId, Transmit};
 pub use env::{Env, WallClock};

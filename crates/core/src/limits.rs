@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::abuse::{ABUSE_ENTRY_BYTES, Abuse};
 use crate::error::ConfigError;
 
 /// Bytes that one QUIC connection takes when idle, TLS state and bookkeeping included. Measured with the allocator (`tests/ledger.rs`):
@@ -201,6 +202,10 @@ pub struct Limits {
     pub quantum: u32,
     /// Closing waits so long for what is under way.
     pub drain_deadline: Duration,
+    /// The abuse feed names so many of each kind in an interval: identities, addresses, and addresses that can be forged.
+    pub abuse_names_max: u32,
+    /// It tells of each at most once in this time.
+    pub abuse_interval: Duration,
 }
 
 impl Default for Limits {
@@ -237,6 +242,8 @@ impl Default for Limits {
             turn_work_shared: 32 << 10,
             quantum: 32 << 10,
             drain_deadline: Duration::from_secs(5),
+            abuse_names_max: 64,
+            abuse_interval: Duration::from_secs(10),
         }
     }
 }
@@ -329,14 +336,20 @@ impl Limits {
         u64::from(self.handshakes_max).saturating_mul(DATAGRAM_BYTES_MAX as u64).saturating_mul(6)
     }
 
+    /// Memory for the tables of the abuse feed.
+    pub fn abuse_floor(&self) -> u64 {
+        Abuse::entries_max(self.abuse_names_max).saturating_mul(ABUSE_ENTRY_BYTES)
+    }
+
     /// Memory for what the application wants to connect to.
     pub fn dialling_floor(&self) -> u64 {
         (RACES_MAX as u64).saturating_mul(RACE_BYTES).saturating_add((RESTS_MAX as u64).saturating_mul(REST_BYTES))
     }
 
-    /// Memory that is set aside for what is not of one connection: first packets, the address book, dialling.
+    /// Memory that is set aside for what is not of one connection: first packets, the abuse feed, the address book, dialling.
     pub fn shared_floor(&self) -> u64 {
-        self.strangers_floor().saturating_add(self.book_bytes).saturating_add(self.dialling_floor())
+        let own = self.strangers_floor().saturating_add(self.abuse_floor());
+        own.saturating_add(self.book_bytes).saturating_add(self.dialling_floor())
     }
 
     /// Proves that the floors fit the memory and that the numbers make sense together.
@@ -351,7 +364,7 @@ impl Limits {
                 connections_max: self.connections_max,
                 handshakes_max: self.handshakes_max,
                 connection_floor: floor,
-                strangers_floor: self.strangers_floor(),
+                strangers_floor: self.strangers_floor().saturating_add(self.abuse_floor()),
                 book_bytes: self.book_bytes,
                 dialling_floor: self.dialling_floor(),
                 fitting_memory: needed,
@@ -400,6 +413,7 @@ impl Limits {
             ("quantum", self.quantum.into()),
             ("delay_max (ms)", millis(self.delay_max)),
             ("progress_interval (ms)", millis(self.progress_interval)),
+            ("abuse_interval (ms)", millis(self.abuse_interval)),
         ];
         match not_zero.iter().find(|(_, value)| *value == 0) {
             Some((what, _)) => Err(ConfigError::TooSmall { what }),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use harness::{Net, address};
 use strait_core::evict::{SETTLE, USEFUL_FOR};
-use strait_core::{Closed, DialError, Event, Limits, Message, Priority, Request, SocketId, TooManyProtected};
+use strait_core::{Closed, DialError, Event, Limits, Message, Offence, Priority, Request, SocketId, TooManyProtected};
 
 static ECHO: Request = Request::new("/test/echo/1", 1 << 10, 1 << 10, Duration::from_secs(60), 8);
 
@@ -190,6 +190,9 @@ fn connecting_and_leaving_for_ever_leaves_nothing() {
     }
     // Whose goodbye was not understood is found out by silence.
     net.run(Limits::default().idle_timeout * 2);
+    let now = net.now;
+    let told = net.nodes[0].abuse_rest(now);
+    assert!(told.iter().any(|record| record.what == Offence::HandshakeAbandoned || record.what == Offence::Churn), "{told:?}");
     let audit = net.nodes[0].audit();
     assert_eq!((audit.connections, audit.streams, audit.granted), (0, 0, fresh), "{audit:?}");
     // All slots are free again.

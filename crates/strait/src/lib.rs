@@ -61,8 +61,9 @@ pub use runtime::{Lookup, Runtime, Task};
 pub use strait_core::peers::{Answer, Attempt, LookupError, Question, Record, Scope, Undeclarable};
 pub use strait_core::proto::request::CODE_SLOW;
 pub use strait_core::{
-    Audit, Breach, Closed, ConfigError, Counters, DialError, Fault, Framing, Identity, Idle, Keypair, Limits, Message, Multiaddr,
-    PeerId, Priority, PublicKey, Request, RequestError, StreamError, StreamProtocol, TooManyProtected,
+    AbuseRecord, Audit, Breach, Closed, ConfigError, Counters, DialError, Fault, Framing, Identity, Idle, Keypair, Limits,
+    Message, Multiaddr, Offence, Offender, PeerId, Priority, PublicKey, Request, RequestError, StreamError, StreamProtocol,
+    TooManyProtected,
 };
 pub use stream::{RecvHalf, SendHalf, Stream};
 

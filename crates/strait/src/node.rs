@@ -328,6 +328,21 @@ impl Node {
         self.shared().counters()
     }
 
+    /// Evidence of abuse, for firewalls: who did what, how often and when (`docs/abuse-feed.md`). Ask about once a second: most of the time there
+    /// is nothing, and each record is told once, at the end of an interval of the limits' `abuse_interval`. However many attackers there are,
+    /// an interval has at most three times `abuse_names_max` records, and one for each kind of [`Offence`](strait_core::Offence) beside. Who
+    /// never asks loses nothing but that.
+    pub fn abuse(&self) -> Vec<strait_core::AbuseRecord> {
+        let now = self.shared().runtime.now();
+        self.shared().lock().core.abuse(now)
+    }
+
+    /// As [`abuse`](Self::abuse), with those of the interval that is not over: for the last time that it is asked.
+    pub fn abuse_rest(&self) -> Vec<strait_core::AbuseRecord> {
+        let now = self.shared().runtime.now();
+        self.shared().lock().core.abuse_rest(now)
+    }
+
     /// What the driver has done.
     pub fn driver_counters(&self) -> DriverCounters {
         self.shared().lock().driver

@@ -38,6 +38,7 @@ pub(super) async fn run(args: Get, nodes: &Nodes) -> Result<(), Failure> {
     let progress = Arc::new(Progress::with_events(args.quiet, args.json));
     let began = Instant::now();
     let node = nodes.start_as(keypair, args.listen, &args.announce).await?;
+    let _abuse = super::abuse_log(&node, args.abuse_log.as_deref(), &progress)?;
     let names: Vec<String> = tickets.iter().map(|ticket| ticket.peer.to_string()).collect();
     progress.news(&News::started(&root.to_hex(), &names));
     let offered = if args.serve { Some(offer(&node, root, args.json, &progress)?) } else { None };

@@ -8,13 +8,17 @@ mod send;
 
 use std::future::Future;
 use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::abuse::AbuseLog;
 use crate::args::{Cli, Command};
 use crate::exit::{Code, Failure};
 use crate::net::Nodes;
+use crate::progress::Progress;
 
 /// After a signal, peers are told of the end for at most so long.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
@@ -63,6 +67,12 @@ pub(crate) fn print_line(line: &str) -> Result<(), Failure> {
 
 fn print_json(value: &Value) -> Result<(), Failure> {
     print_line(&value.to_string())
+}
+
+/// Begins to write the abuse log, if there is to be one.
+fn abuse_log(node: &strait::Node, path: Option<&Path>, progress: &Arc<Progress>) -> Result<Option<AbuseLog>, Failure> {
+    let say = progress.clone();
+    path.map(|path| AbuseLog::start(node, path, move |line| say.say(&line))).transpose()
 }
 
 async fn until_signal(nodes: &Nodes, command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {

@@ -31,6 +31,7 @@ pub(super) async fn run(args: Send, nodes: &Nodes) -> Result<(), Failure> {
     let source = read(roots, &progress).await?;
     let say = progress.clone();
     let serving = Serving::start(nodes, keypair, (args.listen, &args.announce), source, move |line| say.say(&line)).await?;
+    let _abuse = super::abuse_log(&serving.node, args.abuse_log.as_deref(), &progress)?;
     tell_ticket(&args, &serving, &progress)?;
     progress.say(if args.once { "Waiting until one copy is taken. Ctrl-C stops." } else { "Serving. Ctrl-C stops." });
     let mut copies = serving.provider.copies();

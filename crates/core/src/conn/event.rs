@@ -25,4 +25,17 @@ pub(crate) enum ConnEvent {
 pub(crate) struct Lost {
     pub(crate) closed: Closed,
     pub(crate) dial: DialError,
+    /// Whether the other side broke a rule.
+    pub(crate) breach: Blame,
+}
+
+/// Whose word it is that a connection was broken off for a breach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Blame {
+    /// Nobody has broken a rule.
+    Nobody,
+    /// What broke it was authenticated: it is the peer's.
+    Peer,
+    /// It was not: somebody between may have put it there.
+    Anybody,
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use libp2p_identity::PeerId;
 
-use super::event::{ConnEvent, Lost};
+use super::event::{Blame, ConnEvent, Lost};
 use super::pipe::select::Select;
 use super::pipe::stage::{Channel, Identity, Securing, stage_deadline};
 use super::pipe::{PipeError, YAMUX};
@@ -216,7 +216,7 @@ impl Piped {
             PipeEnd::NoAnswer(waited) => (Closed::Silent(waited), DialError::NoAnswer { waited }),
             PipeEnd::Failed(words) => (Closed::Broken(words.clone()), DialError::Refused(words)),
         };
-        self.over(now, Lost { closed, dial });
+        self.over(now, Lost { closed, dial, breach: Blame::Nobody });
         // Nobody reads it.
         self.out = Vec::new();
         self.abandoned = true;

@@ -15,7 +15,7 @@ use quic::{ConnectionError, ConnectionHandle, ConnectionId, DatagramEvent, Dir, 
 use quinn_proto as quic;
 use ring::{hkdf, hmac};
 
-use super::event::{ConnEvent, Lost};
+use super::event::{Blame, ConnEvent, Lost};
 use super::tls;
 use crate::env::{Env, Random, WallClock};
 use crate::error::{Closed, ConfigError, DialError};
@@ -80,8 +80,9 @@ pub(crate) struct Inbound {
 pub(crate) struct Stranger(quic::Incoming);
 
 impl Stranger {
-    pub(crate) fn proved_address(&self) -> bool {
-        self.0.remote_address_validated()
+    /// Its address, and whether it was shown that it receives what is sent there.
+    pub(crate) fn remote(&self) -> (SocketAddr, bool) {
+        (self.0.remote_address(), self.0.remote_address_validated())
     }
 }
 
@@ -525,7 +526,9 @@ impl Conn {
             ConnectionError::LocallyClosed => (Closed::Here("closed"), DialError::Closing),
             ConnectionError::CidsExhausted => (Closed::Here("out of connection ids"), DialError::Full("connection ids")),
         };
-        Lost { closed, dial: wrong.unwrap_or(dial) }
+        // No frame is looked at before its packet was authenticated.
+        let breach = if matches!(reason, ConnectionError::TransportError(_)) { Blame::Peer } else { Blame::Nobody };
+        Lost { closed, dial: wrong.unwrap_or(dial), breach }
     }
 }
 

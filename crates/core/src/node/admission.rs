@@ -12,6 +12,7 @@ use ring::hmac;
 
 use super::Node;
 use super::state::{ConnState, Phase, Role};
+use crate::abuse::Offence;
 use crate::env::Random;
 use crate::error::{Closed, DialError, TooManyProtected};
 use crate::evict::{Candidate, Idleness, ask_again_in, choose_victim, network_group};
@@ -54,6 +55,11 @@ impl Use {
             Role::RawIn { .. } | Role::RawOut { .. } if bytes_in > 0 || bytes_out > 0 => self.served = Some(now),
             _ => {}
         }
+    }
+
+    /// Whether nothing was ever exchanged.
+    pub(super) fn is_none(&self) -> bool {
+        self.gave.is_none() && self.served.is_none()
     }
 }
 
@@ -174,6 +180,9 @@ impl Node {
     }
 
     fn displace(&mut self, now: Instant, slot: usize, idleness: Idleness) {
+        if idleness == Idleness::Never {
+            self.accuse(now, slot, Offence::Squatting, 0);
+        }
         let totals = &mut self.counters.totals;
         let count = match idleness {
             Idleness::Never => &mut totals.displaced_never_used,

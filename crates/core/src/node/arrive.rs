@@ -1,6 +1,7 @@
 //! Datagrams in: what belongs to a connection waits in its queue for its turn; what is a stranger's waits in the strangers'.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::time::Instant;
 
 use bytes::BytesMut;
@@ -8,6 +9,7 @@ use libp2p_identity::PeerId;
 
 use super::state::{Arrived, ConnId, ConnState, Inbox, Phase, Start};
 use super::{Node, STRANGERS};
+use crate::abuse::Offence;
 use crate::conn::quic::{Arrival, Inbound, Meta, Quic, SocketId, Stranger, Transmit};
 use crate::conn::transport::Transport;
 use crate::error::{Closed, DialError};
@@ -19,6 +21,9 @@ use crate::wake::{Key, Why};
 
 /// Answers that belong to no connection wait here; more are dropped, since strangers ask again.
 pub(super) const ANSWERS_MAX: usize = 64;
+
+/// No QUIC packet of a connection is shorter: its flags, an id, a number and a tag (RFC 9000 section 10.3).
+const PACKET_BYTES_MIN: usize = 21;
 
 /// What a connection gets when it is admitted.
 pub(super) type Admitted = (std::sync::Arc<crate::budget::Account>, Credit, Inbox);
@@ -91,16 +96,26 @@ impl Node {
         let totals = &mut self.counters.totals;
         totals.datagrams_in = totals.datagrams_in.saturating_add(1);
         totals.datagram_bytes_in = totals.datagram_bytes_in.saturating_add(data.len() as u64);
+        let (remote, bytes) = (meta.remote.ip(), data.len());
         if self.quic.is_ours(&data) {
             self.route(now, meta, data);
+            if bytes < PACKET_BYTES_MIN {
+                self.accuse_address(now, remote, false, Offence::BadPacket, bytes);
+            }
             return;
         }
         let cap = self.strangers_account.max();
         if self.strangers.push(now, meta, data, cap) {
             self.turns.activate(STRANGERS);
         } else {
-            self.counters.totals.strangers_dropped = self.counters.totals.strangers_dropped.saturating_add(1);
+            self.drop_stranger(now, remote, bytes);
         }
+    }
+
+    /// A stranger's datagram is one too many.
+    fn drop_stranger(&mut self, now: Instant, remote: IpAddr, bytes: usize) {
+        self.counters.totals.strangers_dropped = self.counters.totals.strangers_dropped.saturating_add(1);
+        self.accuse_address(now, remote, false, Offence::StrangerFlood, bytes);
     }
 
     /// Looks up whose a datagram is. `at` is when it arrived.
@@ -111,12 +126,13 @@ impl Node {
                 self.counters.totals.dropped_unknown = self.counters.totals.dropped_unknown.saturating_add(1);
             }
             Arrival::Response(transmit) => self.answer(transmit, buffer),
-            Arrival::Conn(slot, inbound) => self.enqueue(slot, inbound),
+            Arrival::Conn(slot, inbound) => self.enqueue(at, slot, inbound),
             Arrival::Stranger(stranger) => self.decide(at, meta.socket, stranger),
         }
     }
 
-    fn enqueue(&mut self, slot: usize, inbound: Inbound) {
+    fn enqueue(&mut self, now: Instant, slot: usize, inbound: Inbound) {
+        let (remote, bytes) = (inbound.meta.remote.ip(), inbound.bytes);
         let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_deref_mut) else {
             return;
         };
@@ -124,6 +140,8 @@ impl Node {
             self.activate(slot);
         } else {
             self.counters.totals.dropped_full = self.counters.totals.dropped_full.saturating_add(1);
+            // Nobody has looked whether it is really of that connection's peer.
+            self.accuse_address(now, remote, false, Offence::PacketFlood, bytes);
         }
     }
 
@@ -159,13 +177,17 @@ impl Node {
                 continue;
             }
             if !self.strangers.pay(now, &self.config.limits) {
-                self.counters.totals.strangers_dropped = self.counters.totals.strangers_dropped.saturating_add(1);
+                self.drop_stranger(now, meta.remote.ip(), data.len());
                 cost = cost.saturating_add(1);
                 continue;
             }
             cost = cost.saturating_add(PACKET_WORK.saturating_mul(10)).saturating_add(data.len() as u64);
-            let begun = self.counters.totals.handshakes_in;
+            let (remote, bytes) = (meta.remote.ip(), data.len());
+            let (begun, unknown) = (self.counters.totals.handshakes_in, self.counters.totals.dropped_unknown);
             self.route(at, meta, data);
+            if self.counters.totals.dropped_unknown != unknown {
+                self.accuse_address(now, remote, false, Offence::BadPacket, bytes);
+            }
             if self.counters.totals.handshakes_in != begun {
                 // Accepting has answered with a certificate and its signature.
                 cost = cost.saturating_add(HANDSHAKE_PACKET_WORK);
@@ -178,11 +200,12 @@ impl Node {
     fn decide(&mut self, now: Instant, socket: SocketId, stranger: Stranger) {
         let limits = &self.config.limits;
         let mut buffer = Vec::new();
+        let (remote, proved) = stranger.remote();
         if self.handshakes >= limits.handshakes_max {
-            self.counters.totals.strangers_dropped = self.counters.totals.strangers_dropped.saturating_add(1);
+            self.drop_stranger(now, remote.ip(), 0);
             return self.quic.ignore(stranger);
         }
-        if self.handshakes >= limits.retry_from && !stranger.proved_address() {
+        if self.handshakes >= limits.retry_from && !proved {
             self.counters.totals.retries = self.counters.totals.retries.saturating_add(1);
             if let Some(transmit) = self.quic.retry(stranger, socket, &mut buffer) {
                 self.answer(transmit, buffer);
@@ -200,13 +223,18 @@ impl Node {
                 self.counters.totals.handshakes_in = self.counters.totals.handshakes_in.saturating_add(1);
                 let quic = Transport::Quic(Box::new(quic));
                 self.insert(slot, socket, quic, Phase::Greeting, admitted, now);
+                if let Some(conn) = self.conn_mut(slot) {
+                    conn.proved = proved;
+                }
                 self.activate(slot);
             }
-            Err(Some(answer)) => {
-                let transmit = Quic::answer(socket, answer);
-                self.answer(transmit, buffer);
+            Err(answer) => {
+                self.accuse_address(now, remote.ip(), proved, Offence::BadPacket, 0);
+                if let Some(answer) = answer {
+                    let transmit = Quic::answer(socket, answer);
+                    self.answer(transmit, buffer);
+                }
             }
-            Err(None) => {}
         }
     }
 
@@ -306,6 +334,11 @@ impl Node {
             return;
         };
         if matches!(conn.phase, Phase::Dialling(_) | Phase::Greeting) {
+            let (stranger, remote, proved) = (conn.is_stranger(), conn.quic.remote().ip(), conn.proved);
+            let bytes = usize::try_from(conn.wire_in).unwrap_or(usize::MAX);
+            if stranger {
+                self.accuse_address(now, remote, proved, Offence::HandshakeStalled, bytes);
+            }
             self.counters.totals.timeouts = self.counters.totals.timeouts.saturating_add(1);
             let closed = Closed::Here("the handshake took too long");
             self.end_conn(now, slot, closed, DialError::NoAnswer { waited });

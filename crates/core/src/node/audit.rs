@@ -34,6 +34,9 @@ impl Node {
         cap(&mut audit, "what is to be dialled", self.dialling.held(), limits.dialling_floor());
         cap(&mut audit, "dials", dials as u64, limits.dials_max.into());
         cap(&mut audit, "look-ups", lookups as u64, LOOKUPS_MAX as u64);
+        audit.held = audit.held.saturating_add(self.abuse.held());
+        audit.granted = audit.granted.saturating_add(self.abuse.granted());
+        cap(&mut audit, "the abuse feed", self.abuse.held(), limits.abuse_floor());
         cap(&mut audit, "answers", self.answers.len() as u64, ANSWERS_MAX as u64);
         cap(&mut audit, "connections", self.live as u64, limits.places().into());
         cap(&mut audit, "slots", self.slots.taken().into(), limits.connections_max.into());

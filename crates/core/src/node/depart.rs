@@ -38,7 +38,7 @@ impl Node {
                 None => {
                     buffer.clear();
                     self.out.served(slot, 0, false);
-                    if !self.settle(slot) {
+                    if !self.settle(now, slot) {
                         self.rearm(slot);
                     }
                 }

@@ -11,6 +11,7 @@ use strait_wire::identify::{Identify, IdentifyLimits};
 
 use super::state::Phase;
 use super::{Event, Node};
+use crate::abuse::Offence;
 use crate::conn::transport::Transport;
 use crate::error::RequestError;
 use crate::limits::RECORD_WORK;
@@ -115,17 +116,22 @@ impl Node {
 
     /// A peer has told what it is. Returns the work that it was to verify it.
     pub(super) fn heard_identity(&mut self, now: Instant, slot: usize, result: Result<Bytes, RequestError>) -> u64 {
-        let Some(conn) = self.conns.get(slot).and_then(Option::as_deref) else {
-            return 0;
-        };
         // A peer without identify is no worse a peer.
-        let (Phase::Open(peer), Ok(message)) = (conn.phase.clone(), result) else {
+        let message = match result {
+            Ok(message) => message,
+            Err(error) => {
+                self.accuse_reply(now, slot, &error);
+                return 0;
+            }
+        };
+        let Some((Phase::Open(peer), conn)) = self.conn(slot).map(|conn| (conn.phase.clone(), conn)) else {
             return 0;
         };
         let (path, before) = (conn.path(), conn.identity.as_deref().cloned().unwrap_or_default());
         let told = Identify::decode(&message, &limits()).ok().filter(|told| is_key_of(told.public_key, &peer));
         let Some(told) = told else {
             self.counters.totals.identify_refused = self.counters.totals.identify_refused.saturating_add(1);
+            self.accuse(now, slot, Offence::Malformed, message.len() as u64);
             return 0;
         };
         let mut identity = merged(before, &told, path.scope);

@@ -14,11 +14,13 @@
 //! * `credit`: windows and stream credit, granted in steps
 //! * `jam`: streams that wait must not keep those that could go on from their bytes
 //! * `identity`: identify
+//! * `blame`: who broke a rule, for the abuse feed
 //! * `audit`: what is held, against what may be
 
 mod admission;
 mod arrive;
 mod audit;
+mod blame;
 mod commands;
 mod credit;
 mod depart;
@@ -45,6 +47,7 @@ pub use pipes::{PipeAction, PipeEvent};
 pub use raw::RawRead;
 pub use state::{ConnId, StreamRef};
 
+use crate::abuse::Abuse;
 use crate::budget::{Account, Grant, Ledger};
 use crate::conn::pipe;
 use crate::conn::quic::{Quic, Transmit};
@@ -227,6 +230,7 @@ pub struct Node {
     answers: VecDeque<(Transmit, Vec<u8>)>,
     events: VecDeque<Event>,
     counters: Counters,
+    abuse: Abuse,
     own: Own,
     wall: Arc<dyn WallClock>,
     book: Book,
@@ -270,7 +274,12 @@ impl Node {
         let Some(dialling_grant) = ledger.open(floor, floor).and_then(|account| account.grant(floor)) else {
             return Err(ConfigError::TooSmall { what: "memory_bytes" });
         };
+        let floor = config.limits.abuse_floor();
+        let Some(abuse_grant) = ledger.open(floor, floor).and_then(|account| account.grant(0)) else {
+            return Err(ConfigError::TooSmall { what: "memory_bytes" });
+        };
         Ok(Node {
+            abuse: Abuse::new(config.limits.abuse_names_max, config.limits.abuse_interval, abuse_grant),
             dialling: Dialling::default(),
             dialling_grant,
             book: Book::new(config.keypair.public().to_peer_id(), book_bytes),

@@ -10,6 +10,7 @@ use libp2p_identity::PeerId;
 
 use super::Node;
 use super::state::{Arrived, ConnId, Phase};
+use crate::abuse::Offence;
 use crate::conn::pipe::stage::Identity;
 use crate::conn::piped::{PipeEnd, Piped};
 use crate::conn::quic::SocketId;
@@ -109,6 +110,9 @@ impl Node {
         };
         let Some(admitted) = admitted else {
             self.counters.totals.refused = self.counters.totals.refused.saturating_add(1);
+            if self.handshakes >= self.config.limits.handshakes_max {
+                self.accuse_address(now, remote.ip(), true, Offence::StrangerFlood, 0);
+            }
             return None;
         };
         self.handshakes = self.handshakes.saturating_add(1);
@@ -116,7 +120,12 @@ impl Node {
         let piped = Piped::listen(now, &self.pipes.identity, &self.config.limits, &mut self.random);
         let pipe = Pipe { piped, remote, full: false, to_connect: false, connected: true, reading: true };
         let slot = self.pipes.take();
-        Some(self.insert(slot, SocketId(0), Transport::Pipe(Box::new(pipe)), Phase::Greeting, admitted, now))
+        let conn = self.insert(slot, SocketId(0), Transport::Pipe(Box::new(pipe)), Phase::Greeting, admitted, now);
+        if let Some(state) = self.conn_mut(slot) {
+            // TCP has its own handshake.
+            state.proved = true;
+        }
+        Some(conn)
     }
 
     /// Begins to connect to `peer` over TCP. [`Event::Connected`](super::Event::Connected) or [`Event::DialFailed`](super::Event::DialFailed)
@@ -221,7 +230,7 @@ impl Node {
                 return Some(PipeAction::Read { conn });
             }
             self.out_pipes.served(slot, 0, false);
-            if !self.settle(slot) {
+            if !self.settle(now, slot) {
                 self.rearm(slot);
             } else if let Some(action) = self.pipe_closes.pop_front() {
                 return Some(action);

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::admission::CODE_NO_ROOM;
 use super::state::{Arrived, ConnState, Phase, Role};
 use super::{Event, Node};
+use crate::abuse::Offence;
 use crate::conn::event::ConnEvent;
 use crate::conn::quic::Inbound;
 use crate::conn::transport::Transport;
@@ -34,7 +35,7 @@ impl Node {
                 conn.quic.handle_timeout(now);
                 cost = cost.saturating_add(PACKET_WORK);
             }
-            if self.settle(slot) {
+            if self.settle(now, slot) {
                 return (cost, false);
             }
             self.take_events(now, slot);
@@ -45,7 +46,7 @@ impl Node {
             }
         }
         self.review_credit(now, slot);
-        if self.settle(slot) {
+        if self.settle(now, slot) {
             return (cost, false);
         }
         self.rearm(slot);
@@ -99,12 +100,15 @@ impl Node {
             }
         }
         conn.end_if_read(now);
+        if std::mem::take(&mut conn.moved_out) {
+            self.accuse(now, slot, Offence::AddressFlood, 0);
+        }
         *cost = cost.saturating_add(spent);
         packets
     }
 
     /// Exchanges endpoint events. True when the connection is gone and its slot was freed.
-    pub(super) fn settle(&mut self, slot: usize) -> bool {
+    pub(super) fn settle(&mut self, now: Instant, slot: usize) -> bool {
         let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_deref_mut) else {
             return true;
         };
@@ -122,11 +126,11 @@ impl Node {
                 lost = Some(reason);
             }
         }
-        let at = conn.since;
         if let Some(lost) = lost {
-            self.end_conn(at, slot, lost.closed, lost.dial);
+            self.accuse_lost(now, slot, &lost);
+            self.end_conn(now, slot, lost.closed, lost.dial);
         } else {
-            self.end_conn(at, slot, Closed::Here("closed"), DialError::Closing);
+            self.end_conn(now, slot, Closed::Here("closed"), DialError::Closing);
         }
         self.remove_conn(slot);
         true
@@ -148,7 +152,10 @@ impl Node {
             match conn.quic.poll() {
                 None => return,
                 Some(ConnEvent::Connected) => self.connected(now, slot),
-                Some(ConnEvent::Lost(lost)) => self.end_conn(now, slot, lost.closed, lost.dial),
+                Some(ConnEvent::Lost(lost)) => {
+                    self.accuse_lost(now, slot, &lost);
+                    self.end_conn(now, slot, lost.closed, lost.dial);
+                }
                 Some(ConnEvent::Opened) => self.accept_streams(slot),
                 Some(ConnEvent::Readable(number) | ConnEvent::Writable(number)) => {
                     self.stream_stirred(slot, number, None);
@@ -225,7 +232,7 @@ impl Node {
         let Some(conn) = self.conn_mut(slot) else {
             return;
         };
-        let id = conn.id;
+        let (id, remote) = (conn.id, conn.quic.remote());
         let was = conn.phase.clone();
         let peer = match (&was, conn.quic.peer()) {
             (Phase::Greeting, Some(peer)) => peer,
@@ -248,6 +255,9 @@ impl Node {
             });
         if surplus {
             self.counters.totals.connections_surplus = self.counters.totals.connections_surplus.saturating_add(1);
+            if peer != self.peer_id && was == Phase::Greeting {
+                self.accuse_peer(now, peer, remote, Offence::SurplusConnections, 0);
+            }
             self.end_conn(
                 now,
                 slot,
@@ -257,6 +267,7 @@ impl Node {
             return self.close_transport(now, slot, CODE_NO_ROOM, "too many connections of one identity");
         }
         if was == Phase::Greeting {
+            self.abuse.forgive(remote.ip());
             if !self.find_slot(now, slot) {
                 return;
             }
@@ -265,6 +276,7 @@ impl Node {
         }
         if let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_deref_mut) {
             conn.phase = Phase::Open(peer);
+            conn.home = Some(remote);
             conn.in_strangers_ring = false;
             conn.since = now;
             conn.heard = now;
@@ -358,7 +370,7 @@ fn open_datagram(now: Instant, conn: &mut ConnState, inbound: Inbound) -> Option
     conn.wire_in = conn.wire_in.saturating_add(inbound.bytes as u64);
     let frames = conn.quic.as_quic().map_or(0, |quic| quic.handle(inbound));
     if conn.quic.remote() != before {
-        conn.moves.moved();
+        conn.moved_out |= conn.moves.moved();
         conn.note_path();
     }
     // Only what was authenticated can have moved the path; the socket follows it.

@@ -1,6 +1,7 @@
 //! What a node keeps for a connection and for a stream.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -238,8 +239,10 @@ impl Moves {
         self.left > 0
     }
 
-    pub(super) fn moved(&mut self) {
+    /// True when that was the last one for now.
+    pub(super) fn moved(&mut self) -> bool {
         self.left = self.left.saturating_sub(1);
+        self.left == 0
     }
 }
 
@@ -305,6 +308,12 @@ pub(super) struct ConnState {
     pub(super) usage: Use,
     /// Why this side closed it.
     pub(super) reason: Option<Closed>,
+    /// Before its handshake was complete it was shown that its address receives what is sent to it.
+    pub(super) proved: bool,
+    /// Where its handshake was completed from. Later addresses can be forged: they are believed before they are proved.
+    pub(super) home: Option<SocketAddr>,
+    /// Its peer has used up all changes of its address, and nobody was told yet.
+    pub(super) moved_out: bool,
 }
 
 /// What a new connection starts with.
@@ -361,6 +370,9 @@ impl ConnState {
             retired_armed: Armed::default(),
             usage: Use::default(),
             reason: None,
+            proved: false,
+            home: None,
+            moved_out: false,
         }
     }
 

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::state::{Phase, Role};
 use super::{Event, Node};
+use crate::abuse::Offence;
 use crate::error::{Breach, Closed, RequestError, StreamError};
 use crate::limits::STREAM_WORK;
 use crate::proto::pace::{Direction, Pace, deadline};
@@ -323,7 +324,7 @@ impl Node {
                     Err(_) => counters.broken = counters.broken.saturating_add(1),
                 }
                 if let Err(breach) = result {
-                    self.count_breach(breach);
+                    self.count_breach(now, slot, breach);
                     if told {
                         self.events.push_back(Event::Withdrawn { stream });
                     }
@@ -331,6 +332,9 @@ impl Node {
             }
             (Output::Reply(result), Role::Client { def }) => {
                 self.count_reply(def.name, &result);
+                if let Err(error) = &result {
+                    self.accuse_reply(now, slot, error);
+                }
                 self.events.push_back(Event::Reply { stream, result });
             }
             (Output::Pong(result), Role::Pinger) => {
@@ -340,8 +344,10 @@ impl Node {
             (Output::Identity(result), _) => return self.heard_identity(now, slot, result),
             (Output::Confirmed, Role::RawOut { .. }) => self.events.push_back(Event::Ready { stream }),
             (Output::Failed(error), role) => {
-                if let StreamError::Broken(breach) = error {
-                    self.count_breach(breach);
+                match (&error, role) {
+                    (StreamError::Broken(breach), _) => self.count_breach(now, slot, *breach),
+                    (StreamError::Idle(_), Role::Listener) => self.accuse(now, slot, Offence::Stalled, 0),
+                    _ => {}
                 }
                 if role.is_raw() {
                     self.events.push_back(Event::Ended { stream, error: Some(error) });
@@ -353,7 +359,8 @@ impl Node {
         0
     }
 
-    fn count_breach(&mut self, breach: Breach) {
+    fn count_breach(&mut self, now: Instant, slot: usize, breach: Breach) {
+        self.accuse_breach(now, slot, breach);
         if !matches!(breach, Breach::Reset(_)) {
             self.counters.totals.breaches = self.counters.totals.breaches.saturating_add(1);
         }

@@ -133,7 +133,7 @@ impl StreamMachine for Hear {
             Receive::Whole(message) => Hear::end(io, Ok(message.into_bytes())),
             Receive::Wait(next) => next,
             Receive::Breach(breach) => Hear::end(io, Err(RequestError::Broken(breach))),
-            Receive::Stalled => Hear::end(io, Err(RequestError::Broken(Breach::Cut))),
+            Receive::Stalled => Hear::end(io, Err(RequestError::Broken(Breach::Slow))),
         }
     }
 }

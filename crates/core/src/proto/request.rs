@@ -409,7 +409,7 @@ impl StreamMachine for Server {
                 ServerState::Reading(inbox) => {
                     let last = deadline(begun, self.def.total(io.limits()));
                     if io.now() >= last {
-                        return Server::end(io, Err(Breach::Cut), CODE_SLOW);
+                        return Server::end(io, Err(Breach::Slow), CODE_SLOW);
                     }
                     io.wake_at(last, Why::Total);
                     match inbox.drive(io) {
@@ -418,11 +418,11 @@ impl StreamMachine for Server {
                             io.output(Output::Arrived(request));
                         }
                         Receive::Wait(Next::PEER) if !inbox.started() && !inbox.pace.check(io) => {
-                            return Server::end(io, Err(Breach::Cut), CODE_SLOW);
+                            return Server::end(io, Err(Breach::Slow), CODE_SLOW);
                         }
                         Receive::Wait(next) => return next,
                         Receive::Breach(breach) => return Server::end(io, Err(breach), CODE_BREACH),
-                        Receive::Stalled => return Server::end(io, Err(Breach::Cut), CODE_SLOW),
+                        Receive::Stalled => return Server::end(io, Err(Breach::Slow), CODE_SLOW),
                     }
                 }
                 ServerState::Working => match io.input() {
@@ -451,10 +451,10 @@ impl StreamMachine for Server {
                             let len = *len;
                             Server::end(io, Ok(len), 0)
                         }
-                        Send::Wait if io.now() >= *last => Server::end(io, Err(Breach::Cut), CODE_SLOW),
+                        Send::Wait if io.now() >= *last => Server::end(io, Err(Breach::Slow), CODE_SLOW),
                         Send::Wait => Next::ROOM,
                         Send::Stopped(code) => Server::end(io, Err(Breach::Reset(code)), 0),
-                        Send::Stalled => Server::end(io, Err(Breach::Cut), CODE_SLOW),
+                        Send::Stalled => Server::end(io, Err(Breach::Slow), CODE_SLOW),
                     };
                 }
             }

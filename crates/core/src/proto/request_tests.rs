@@ -354,7 +354,7 @@ fn a_slow_request_is_cut_off() {
     let mut silent = serving(&DEF);
     silent.drive();
     assert_eq!(silent.wait(silent.limits.progress_interval), Next::Done);
-    assert_eq!(served(&mut silent), Err(Breach::Cut));
+    assert_eq!(served(&mut silent), Err(Breach::Slow));
 
     let mut bench = serving(&DEF);
     let begun = bench.now;
@@ -364,7 +364,7 @@ fn a_slow_request_is_cut_off() {
             break;
         }
     }
-    assert_eq!(served(&mut bench), Err(Breach::Cut));
+    assert_eq!(served(&mut bench), Err(Breach::Slow));
     assert_eq!(bench.pipe.reset, Some(CODE_SLOW));
     assert!(bench.now - begun <= 2 * bench.limits.progress_interval + Duration::from_secs(2));
 }
@@ -380,7 +380,7 @@ fn a_request_has_its_deadline_whatever_else_moves() {
     }
     bench.connection_in += 1 << 20;
     assert_eq!(bench.wait(last - bench.now), Next::Done);
-    assert_eq!(served(&mut bench), Err(Breach::Cut));
+    assert_eq!(served(&mut bench), Err(Breach::Slow));
 }
 
 #[test]
@@ -440,7 +440,7 @@ fn a_reader_that_takes_nothing_of_the_reply_is_found_out() {
     assert_eq!(bench.wait(bench.limits.progress_interval - NANO), Next::ROOM);
     bench.pipe.room = 1;
     assert_eq!(bench.wait(NANO), Next::Done);
-    assert_eq!(served(&mut bench), Err(Breach::Cut));
+    assert_eq!(served(&mut bench), Err(Breach::Slow));
     assert_eq!(bench.pipe.reset, Some(CODE_SLOW));
 }
 
@@ -456,7 +456,7 @@ fn a_reply_that_is_left_unread_has_its_deadline_though_other_streams_move() {
         bench.connection_out += 1 << 20;
         bench.wait(Duration::from_millis(500));
     }
-    assert_eq!(served(&mut bench), Err(Breach::Cut));
+    assert_eq!(served(&mut bench), Err(Breach::Slow));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use strait::{Idle, Incoming, Limits, Message, Priority, Request, Stream, StreamProtocol};
+use strait::{AbuseRecord, Idle, Incoming, Limits, Message, Offender, Priority, Request, Stream, StreamProtocol};
 use strait_adversary::{Attack, Bot, PipeAttack, PipeBot, Target, Told};
 use strait_core::limits::{ADDRESS_CHANGES_MAX, DATAGRAM_BYTES_MAX, FRAME_WORK, HANDSHAKE_PACKET_WORK, PACKET_WORK};
 use strait_core::{Audit, Totals};
@@ -142,6 +142,9 @@ pub(crate) struct Report {
     pub(crate) streams: usize,
     /// How long a newcomer's connecting took, if it was done in that time.
     pub(crate) newcomer: Option<Duration>,
+    /// What the node's abuse feed told in all, and which of that is about honest peers.
+    pub(crate) abuse: Vec<AbuseRecord>,
+    pub(crate) slander: Vec<AbuseRecord>,
     /// What is left when the attackers have been silent for a minute and the honest have gone.
     pub(crate) left: Audit,
 }
@@ -261,11 +264,19 @@ pub(crate) fn run(world: &mut World, plan: &Plan, attacked: bool) -> Report {
     *silent.lock().unwrap() = true;
     // What is on its way arrives, also when it was held up; and who has fallen silent is given up.
     world.run_for(Duration::from_secs(65));
+    let honest_at: Vec<_> = honest.iter().map(|peer| (peer.peer_id(), world.address(peer.id()).ip())).collect();
     for peer in &honest {
         assert!(peer.is_connected(victim.peer_id()), "an honest peer has lost its connection");
         world.block_on(peer.close());
     }
     world.run_for(Duration::from_secs(10));
+    let abuse = victim.abuse_rest();
+    let about = |record: &&AbuseRecord| match record.who {
+        Offender::Peer(peer) => honest_at.iter().any(|(honest, _)| *honest == peer),
+        Offender::Address(ip) | Offender::Forgeable(ip) => honest_at.iter().any(|(_, honest)| *honest == ip),
+        _ => false,
+    };
+    let slander = abuse.iter().filter(about).copied().collect();
     let mut got = std::mem::take(&mut *got.lock().unwrap());
     Report {
         p99: percentile(&mut got.small, 99),
@@ -281,6 +292,8 @@ pub(crate) fn run(world: &mut World, plan: &Plan, attacked: bool) -> Report {
         connections: audit.connections,
         streams: audit.streams,
         newcomer,
+        abuse,
+        slander,
         left: victim.audit(),
     }
 }
@@ -360,6 +373,7 @@ pub(crate) fn withstands(world: &mut World, plan: &Plan) -> Report {
     assert!(siege.sum(|told| told.datagrams) > 0, "{name}: nobody attacked");
     assert_eq!(siege.sum(|told| told.malformed), 0, "{name}: the node has sent what is no QUIC");
 
+    assert_eq!((&alone.slander[..], &siege.slander[..]), (&[][..], &[][..]), "{name}: the abuse feed accuses honest peers");
     assert_eq!(siege.errors, [""; 0], "{name}: errors of honest peers");
     assert!(siege.p99 <= alone.p99 * 2 + round, "{name}: p99 {:?} alone, {:?} besieged", alone.p99, siege.p99);
     let rounds = round * LARGE_QUANTA;

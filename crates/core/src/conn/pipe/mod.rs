@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use libp2p_identity::PeerId;
 
-use super::event::Lost;
+use super::event::{Blame, Lost};
 use crate::error::{Closed, DialError};
 
 /// The one multiplexer that is spoken here.
@@ -64,6 +64,8 @@ impl PipeError {
             PipeError::Incompatible(why) | PipeError::Broken(why) => DialError::Incompatible(why),
             PipeError::Slow { at, within } => DialError::Stuck { at, waited: within },
         };
-        Lost { closed, dial }
+        // Bytes that fail the channel's authentication can be anybody's on the way.
+        let breach = if matches!(closed, Closed::Broken(_)) { Blame::Anybody } else { Blame::Nobody };
+        Lost { closed, dial, breach }
     }
 }

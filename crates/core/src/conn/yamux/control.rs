@@ -12,7 +12,7 @@ use strait_wire::yamux::{ACK, AWAY_NORMAL, CONNECTION, HEADER_BYTES, Header, Kin
 
 use super::stream::Receive;
 use super::{Broken, PONGS_MAX, REFUSALS_MAX, RTT_MIN, Session};
-use crate::conn::event::Lost;
+use crate::conn::event::{Blame, Lost};
 use crate::error::{Closed, DialError};
 
 /// What waits to be said, and what is known from what was answered.
@@ -115,7 +115,7 @@ impl Session {
             _ => String::new(),
         };
         let dial = DialError::Refused(format!("yamux go away, code {code}{words}"));
-        self.lose(Lost { closed: Closed::There { code: code.into(), reason: words }, dial }, AWAY_NORMAL);
+        self.lose(Lost { closed: Closed::There { code: code.into(), reason: words }, dial, breach: Blame::Nobody }, AWAY_NORMAL);
     }
 
     /// Has the stream looked at when control frames are written.
@@ -256,7 +256,7 @@ impl Session {
         let heard = self.heard.unwrap_or(now);
         if now.saturating_duration_since(heard) >= self.idle_timeout {
             let dial = DialError::NoAnswer { waited: self.idle_timeout };
-            return self.lose(Lost { closed: Closed::Silent(self.idle_timeout), dial }, AWAY_NORMAL);
+            return self.lose(Lost { closed: Closed::Silent(self.idle_timeout), dial, breach: Blame::Nobody }, AWAY_NORMAL);
         }
         if self.control.next_ask.is_some_and(|at| now >= at) && self.control.asked.is_none() {
             self.control.ask = true;

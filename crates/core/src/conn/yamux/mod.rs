@@ -67,7 +67,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use strait_wire::yamux::{ACK_BACKLOG, AWAY_PROTOCOL, CONNECTION, Header, HeaderError, INITIAL_WINDOW, Kind};
 
-use super::event::{ConnEvent, Lost};
+use super::event::{Blame, ConnEvent, Lost};
 use crate::error::{Closed, DialError};
 use crate::limits::Limits;
 use control::Control;
@@ -455,7 +455,9 @@ impl Session {
     fn fail(&mut self, broken: Broken) {
         self.broken = Some(broken);
         let words = format!("yamux: {broken}");
-        self.lose(Lost { closed: Closed::Broken(words.clone()), dial: DialError::Incompatible(words) }, AWAY_PROTOCOL);
+        // What comes here was opened by the secure channel: it is the peer's.
+        let lost = Lost { closed: Closed::Broken(words.clone()), dial: DialError::Incompatible(words), breach: Blame::Peer };
+        self.lose(lost, AWAY_PROTOCOL);
     }
 
     fn lose(&mut self, lost: Lost, code: u32) {
