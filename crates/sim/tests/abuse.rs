@@ -35,10 +35,10 @@ fn kind(record: &AbuseRecord) -> Named {
 /// Runs a siege, and fails unless it has left a record of this kind; or if honest peers are accused.
 fn leaves(world: &mut World, plan: &Plan, what: Offence, named: Named) -> Report {
     let report = run(world, plan, true);
-    println!("{}: {:#?}", plan.attack, report.abuse);
-    assert_eq!(report.slander, [], "{}", plan.attack);
+    println!("{:?}: {:#?}", plan.attack, report.abuse);
+    assert_eq!(report.slander, [], "{:?}", plan.attack);
     let found = report.abuse.iter().any(|record| record.what == what && kind(record) == named);
-    assert!(found, "{}: no {what:?} of {named:?} among {:?}", plan.attack, report.abuse);
+    assert!(found, "{:?}: no {what:?} of {named:?} among {:?}", plan.attack, report.abuse);
     report
 }
 

@@ -37,6 +37,8 @@ fn a_crash_is_one_error_for_each() {
         world.run_until(|_| flow.is_settled() && failed.load(Ordering::Relaxed) == 8);
         flow.settle();
         world.run_for(Duration::from_secs(60));
+        // What is to be told of the crash is held until it is told.
+        let _ = a.abuse_rest();
         let audit = a.audit();
         assert_eq!((audit.connections, audit.streams), (0, 0));
         assert_eq!(audit.granted, fresh, "not all grants came back");

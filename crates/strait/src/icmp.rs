@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use nix::libc::{sock_extended_err, sockaddr_in6};
+use nix::libc::{c_int, in6_pktinfo, sock_extended_err, sockaddr_in6};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt};
 use strait_core::DialError;
 use tokio::io::Interest;
@@ -50,7 +50,8 @@ pub(crate) async fn read_errors(shared: Arc<Shared>, socket: Arc<UdpSocket>) {
 /// One error: where the datagram was sent, how it began, and what is wrong. `None` for one that says nothing about a dial.
 fn read_one(socket: &UdpSocket) -> std::io::Result<Option<(SocketAddr, Vec<u8>, DialError)>> {
     let mut quoted = [0; QUOTED_BYTES];
-    let mut space = nix::cmsg_space!(sock_extended_err, sockaddr_in6);
+    // Before the error there is what else the socket was asked to tell of each datagram: to which address of ours it came, and its ECN bits.
+    let mut space = nix::cmsg_space!(sock_extended_err, sockaddr_in6, in6_pktinfo, c_int, c_int);
     let mut parts = [IoSliceMut::new(&mut quoted)];
     let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
     let message = recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
