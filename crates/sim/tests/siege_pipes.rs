@@ -74,11 +74,11 @@ fn forced_resets() {
     });
 }
 
-/// Rows 12 and 32, and frames of noise: who breaks Yamux's rules loses the connection, and only its own.
+/// Rows 12, 16 and 32, and frames of noise: who breaks Yamux's rules loses the connection, and only its own.
 #[test]
 fn broken_rules() {
     scenario("broken_rules", 1, |world| {
-        let attacks = [PipeAttack::WindowOverflow, PipeAttack::SynOversized, PipeAttack::BadFrames, PipeAttack::ForcedResets];
+        let attacks = [PipeAttack::WindowOverflow, PipeAttack::SynOversized, PipeAttack::BadFrames, PipeAttack::Pings];
         for attack in attacks {
             for siege in by_one_and_by_many(&mut World::new(world.seed()), attack) {
                 assert!(siege.sum(|told| told.opened) > 1, "{attack}: they do not get in, so nothing was shown");
@@ -88,18 +88,12 @@ fn broken_rules() {
     });
 }
 
-/// Rows 8, 9, 11, 13 to 16: who keeps to Yamux's rules keeps the connection, pays for what it costs, and takes nothing from others.
+/// Rows 9, 11, 13 and 14: who keeps to Yamux's rules keeps the connection, pays for what it costs, and takes nothing from others.
 #[test]
 fn within_the_rules() {
     scenario("within_the_rules", 1, |world| {
-        let attacks = [
-            PipeAttack::RapidReset,
-            PipeAttack::ZeroWindow,
-            PipeAttack::EmptyFrames,
-            PipeAttack::TinyFrames,
-            PipeAttack::Unread,
-            PipeAttack::Pings,
-        ];
+        let attacks =
+            [PipeAttack::RapidReset, PipeAttack::ZeroWindow, PipeAttack::EmptyFrames, PipeAttack::TinyFrames, PipeAttack::Unread];
         for attack in attacks {
             for siege in by_one_and_by_many(&mut World::new(world.seed()), attack) {
                 assert!(siege.sum(|told| told.opened) > 0, "{attack}: they do not get in, so nothing was shown");

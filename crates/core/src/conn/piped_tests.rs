@@ -257,9 +257,8 @@ fn a_pipe_that_takes_nothing_does_not_keep_a_connection_that_is_over() {
             pair.b.piped.handle_timeout(now);
         } else {
             now = pair.now;
-            pair.a.piped.session().close(7);
-            let last = pair.a.output(now);
-            pair.b.hand(now, &last);
+            pair.b.piped.session().handle(now, Bytes::from_static(&[9; 12])).expect_err("no frame");
+            pair.b.piped.handle_bytes(now, BytesMut::new());
         }
         pair.b.take_events();
         assert!(pair.b.lost().is_some(), "silent: {silent}");

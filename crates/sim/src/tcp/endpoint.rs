@@ -170,11 +170,6 @@ impl Endpoint {
         self.dials || self.told
     }
 
-    /// Whether the app has it.
-    pub(crate) fn is_held(&self) -> bool {
-        self.is_known() && !self.orphan
-    }
-
     pub(crate) fn is_orphan(&self) -> bool {
         self.orphan
     }

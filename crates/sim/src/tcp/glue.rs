@@ -177,6 +177,7 @@ impl Tcp<'_> {
     pub fn close(&mut self, id: TcpId) {
         if let Some(end) = self.net.tcp.end(id) {
             end.close();
+            self.net.tcp.release(self.host, id);
             self.touch(id);
         }
     }
@@ -185,6 +186,7 @@ impl Tcp<'_> {
     pub fn abort(&mut self, id: TcpId) {
         if let Some(end) = self.net.tcp.end(id) {
             end.abort();
+            self.net.tcp.release(self.host, id);
             self.touch(id);
         }
     }

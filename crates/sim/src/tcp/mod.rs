@@ -111,6 +111,8 @@ struct System {
     /// Complete connections that were not accepted yet.
     backlog: VecDeque<TcpId>,
     told_incoming: bool,
+    /// The sockets that its program holds.
+    held: BTreeSet<TcpId>,
     news: VecDeque<News>,
     next_port: u16,
 }
@@ -153,7 +155,12 @@ impl Stack {
 
     /// Sockets that a program holds.
     pub(crate) fn open(&self, host: HostId) -> usize {
-        self.ends.values().filter(|end| end.host == host && end.is_held()).count()
+        self.systems.get(&host).map_or(0, |system| system.held.len())
+    }
+
+    /// The program has let go of a socket.
+    pub(crate) fn release(&mut self, host: HostId, id: TcpId) {
+        self.system(host).held.remove(&id);
     }
 
     pub(crate) fn unsent(&self, host: HostId) -> usize {
@@ -215,7 +222,9 @@ impl Stack {
                 break port;
             }
         };
-        Ok(self.insert(Endpoint::new(host, port, remote, true, limits.receive_bytes)))
+        let id = self.insert(Endpoint::new(host, port, remote, true, limits.receive_bytes));
+        self.system(host).held.insert(id);
+        Ok(id)
     }
 
     pub(crate) fn accept(&mut self, host: HostId) -> Result<Option<(TcpId, SocketAddr)>, OutOfDescriptors> {
@@ -227,6 +236,7 @@ impl Stack {
             if let Some(end) = self.ends.get_mut(&id) {
                 end.told = true;
                 let remote = end.remote;
+                self.system(host).held.insert(id);
                 self.tell(id);
                 return Ok(Some((id, remote)));
             }
