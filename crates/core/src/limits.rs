@@ -114,8 +114,6 @@ pub const FRAME_WORK: u64 = 15;
 pub const HANDSHAKE_PACKET_WORK: u64 = 40_000;
 /// Work of one message of a handshake over a pipe: key exchanges, and a signature made or checked.
 pub const HANDSHAKE_MESSAGE_WORK: u64 = 120_000;
-/// Turns are short for so long after two different connections had work within such a time.
-pub const SHARED_FOR: Duration = Duration::from_millis(100);
 /// Work of verifying one signed peer record: one signature.
 pub const RECORD_WORK: u64 = 40_000;
 /// Work of driving one stream once.
@@ -195,9 +193,6 @@ pub struct Limits {
     pub rate_min: u64,
     /// Work units of one turn of the node; what is left waits for the next.
     pub turn_work: u64,
-    /// The same while more than one connection has something to do: who asks in the middle of a turn waits for its end, so it should be short.
-    /// A turn has costs of its own, which are worth it then only.
-    pub turn_work_shared: u64,
     /// Work units of one visit to one connection.
     pub quantum: u32,
     /// Closing waits so long for what is under way.
@@ -239,7 +234,6 @@ impl Default for Limits {
             progress_bytes: 1 << 10,
             rate_min: 1 << 10,
             turn_work: 128 << 10,
-            turn_work_shared: 32 << 10,
             quantum: 32 << 10,
             drain_deadline: Duration::from_secs(5),
             abuse_names_max: 64,
@@ -390,8 +384,7 @@ impl Limits {
                 millis(self.keep_alive).saturating_mul(2),
                 millis(self.idle_timeout),
             ),
-            ("a quantum is above a turn", self.quantum.into(), self.turn_work_shared),
-            ("turn_work_shared is above turn_work", self.turn_work_shared, self.turn_work),
+            ("a quantum is above a turn", self.quantum.into(), self.turn_work),
             ("receive_window_max has to fit 32 bits", self.receive_window_max, u64::from(u32::MAX)),
         ];
         for (what, low, high) in pairs {

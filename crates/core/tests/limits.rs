@@ -355,7 +355,7 @@ fn requests_that_wait_for_their_turn_do_not_block_those_that_have_it() {
 
 #[test]
 fn a_flood_does_not_keep_a_connections_timers_from_their_turn() {
-    let slow = Limits { turn_work: 2 << 10, turn_work_shared: 2 << 10, quantum: 2 << 10, ..Limits::default() };
+    let slow = Limits { turn_work: 2 << 10, quantum: 2 << 10, ..Limits::default() };
     let mut net = siege(slow);
     net.connect(0, 1);
     ask(&mut net, bytes(100));
@@ -440,40 +440,4 @@ fn one_turn_does_so_much_and_says_that_work_is_left() {
     net.until(|net| good_replies(net) == 8);
     assert!(net.nodes[1].counters().totals.turns_full > 0);
     net.close();
-}
-
-/// What one turn of a server costs when much has come from one client, alone or beside a little from another.
-fn one_turn(beside_another: bool) -> u64 {
-    let mut net = Net::new(vec![Limits::default(); 3]);
-    net.nodes[1].serve_request(&ECHO, Priority::Normal).expect("a good definition");
-    net.echo[1] = true;
-    net.connect(0, 1);
-    net.connect(2, 1);
-    // Their greetings are over, and no turn is short for them any more.
-    net.run(Duration::from_secs(1));
-    ask(&mut net, bytes(1_000));
-    let server = net.peer(1);
-    net.nodes[2].request(&server, &ECHO, Priority::Normal, Message::from(bytes(10))).expect("taken");
-    net.settle(0);
-    net.settle(2);
-    // What comes twice is opened twice.
-    let (much, little) = (net.last[0].clone(), net.last[2].clone());
-    for _ in 0..200 {
-        net.deliver(0, 1, &much);
-    }
-    if beside_another {
-        net.deliver(2, 1, &little);
-    }
-    let before = net.nodes[1].counters().totals.work;
-    assert!(net.nodes[1].drive(net.now), "work is left");
-    net.nodes[1].counters().totals.work - before
-}
-
-#[test]
-fn turns_are_short_while_several_have_work() {
-    let limits = Limits::default();
-    let (alone, beside_another) = (one_turn(false), one_turn(true));
-    assert!(alone >= limits.turn_work, "{alone}: who is alone has long turns");
-    // The last visit of a turn may overdraw.
-    assert!(beside_another <= limits.turn_work_shared + u64::from(limits.quantum), "{beside_another}");
 }

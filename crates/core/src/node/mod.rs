@@ -53,12 +53,11 @@ use crate::conn::pipe;
 use crate::conn::quic::{Quic, Transmit};
 use crate::env::{Env, Random, WallClock};
 use crate::error::{Closed, ConfigError, DialError, RequestError, StreamError};
-use crate::limits::{Limits, SHARED_FOR};
+use crate::limits::Limits;
 use crate::message::Message;
 use crate::peers::own::Own;
 use crate::peers::{Attempt, Book, Question};
 use crate::proto::Registry;
-use crate::proto::pace::deadline;
 use crate::report::Counters;
 use crate::stream::Output;
 use crate::turn::Turns;
@@ -211,10 +210,6 @@ pub struct Node {
     strangers: Strangers,
     /// Who has work: member 0 are the strangers, member n + 1 the connection in slot n.
     turns: Turns,
-    /// Who was served last, and when.
-    served_last: (usize, Instant),
-    /// Until when turns are short, since several have work.
-    shared_until: Instant,
     /// Who has something to send: slots.
     out: Turns,
     /// The same for pipes.
@@ -296,8 +291,6 @@ impl Node {
             peers: BTreeMap::new(),
             strangers: Strangers::new(&config.limits, now),
             turns: Turns::new(config.limits.quantum),
-            served_last: (STRANGERS, now),
-            shared_until: now,
             out: Turns::new(config.limits.quantum.saturating_mul(2)),
             out_pipes: Turns::new(config.limits.quantum.saturating_mul(2)),
             pipes,
@@ -361,27 +354,17 @@ impl Node {
         }
     }
 
-    /// Work of a turn that begins, or goes on, at `now`.
-    fn turn_work(&self, now: Instant) -> u64 {
-        let limits = &self.config.limits;
-        if now < self.shared_until { limits.turn_work_shared } else { limits.turn_work }
-    }
-
     /// Serves those who have work, in turns, up to the limit of one turn. True when work is left.
     pub fn drive(&mut self, now: Instant) -> bool {
         let totals = &mut self.counters.totals;
         totals.turns = totals.turns.saturating_add(1);
         self.feed_starved();
         self.drive_wishes(now);
-        let mut done = 0u64;
-        while done < self.turn_work(now) {
+        let mut left = self.config.limits.turn_work;
+        while left > 0 {
             let Some((id, may)) = self.turns.pick() else {
                 break;
             };
-            let (other, at) = std::mem::replace(&mut self.served_last, (id, now));
-            if other != id && now.saturating_duration_since(at) < SHARED_FOR {
-                self.shared_until = deadline(now, SHARED_FOR);
-            }
             let may = u64::try_from(may).unwrap_or(0);
             let (cost, more) = match id.checked_sub(1) {
                 None => self.serve_strangers(now, may),
@@ -390,7 +373,7 @@ impl Node {
             self.turns.served(id, cost, more);
             self.counters.totals.work = self.counters.totals.work.saturating_add(cost);
             // A visit that cost nothing is still a visit.
-            done = done.saturating_add(cost.max(1));
+            left = left.saturating_sub(cost.max(1));
         }
         self.counters.totals.grants_refused = self.ledger.refused();
         // What this turn gave back may be what others wait for.
