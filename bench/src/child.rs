@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use crate::{
     flood,
     measure::{Cpu, Percentiles, Side},
-    peers::{self, Client, libp2p::Libp2p, quinn::Quinn},
+    peers::{self, Client, libp2p::Libp2p, litep2p::Litep2p, quinn::Quinn, strait::Strait},
     plan::{Case, Stack},
     siege,
 };
@@ -93,21 +93,29 @@ async fn role(args: Args) -> Result<()> {
     let link = Link::new();
     match args.role {
         Role::Server => match args.stack {
-            Stack::Strait | Stack::StraitCurrent => server(link, peers::strait::serve(case).await?).await,
+            Stack::Strait | Stack::StraitCurrent | Stack::StraitTls | Stack::StraitNoise => {
+                server(link, peers::strait::serve(args.stack).await?).await
+            }
             Stack::Quinn | Stack::QuinnCurrent => server(link, peers::quinn::serve(case).await?).await,
-            Stack::Libp2p => server(link, peers::libp2p::serve(case).await?).await,
+            Stack::Libp2p | Stack::Libp2pTls | Stack::Libp2pNoise => {
+                server(link, peers::libp2p::serve(args.stack, case).await?).await
+            }
+            Stack::Litep2pNoise => server(link, peers::litep2p::serve().await?).await,
         },
         Role::Client => match args.stack {
-            Stack::Strait | Stack::StraitCurrent => client::<peers::strait::Strait>(link, case, &args.address).await,
+            Stack::Strait | Stack::StraitCurrent | Stack::StraitTls | Stack::StraitNoise => {
+                client::<Strait>(link, case, &args.address).await
+            }
             Stack::Quinn | Stack::QuinnCurrent => client::<Quinn>(link, case, &args.address).await,
-            Stack::Libp2p => client::<Libp2p>(link, case, &args.address).await,
+            Stack::Libp2p | Stack::Libp2pTls | Stack::Libp2pNoise => client::<Libp2p>(link, case, &args.address).await,
+            Stack::Litep2pNoise => client::<Litep2p>(link, case, &args.address).await,
         },
         Role::Honest => flood::honest(link, &args.address, args.seconds).await,
         Role::Flooder => flood::flooder(link, &args.address, false).await,
         Role::UnboundFlooder => flood::flooder(link, &args.address, true).await,
         Role::Defended => match args.stack {
             Stack::Libp2p => siege::honest::run::<Libp2p>(link, &args.address, args.seconds).await,
-            _ => siege::honest::run::<peers::strait::Strait>(link, &args.address, args.seconds).await,
+            _ => siege::honest::run::<Strait>(link, &args.address, args.seconds).await,
         },
         Role::Besieger => siege::attacker::run(link, &args.address, args.attack, args.attackers, args.rate).await,
         Role::Burner => flood::burner(link).await,

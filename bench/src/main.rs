@@ -16,7 +16,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     pair::Record,
-    plan::{Case, CaseName, Sizes, Stack},
+    plan::{Case, CaseName, Family, Sizes, Stack},
 };
 
 /// Runs strait and its peers on loopback, interleaved, and prints medians and ratios.
@@ -29,12 +29,15 @@ struct Cli {
     /// Which cases to run.
     #[arg(long, value_delimiter = ',', default_value = "bulk,requests")]
     cases: Vec<CaseName>,
-    /// Which stacks to run.
-    #[arg(long, value_delimiter = ',', default_values_t = Stack::all())]
+    /// Over what: sets the stacks, and what their ratios are taken against.
+    #[arg(long, default_value = "quic")]
+    over: Family,
+    /// Which stacks to run [default: all of --over].
+    #[arg(long, value_delimiter = ',')]
     stacks: Vec<Stack>,
-    /// The stack that the ratios of the table are taken against.
-    #[arg(long, default_value = "quinn")]
-    baseline: Stack,
+    /// The stack that the ratios of the table are taken against [default: quinn, or libp2p-tls over TCP].
+    #[arg(long)]
+    baseline: Option<Stack>,
     /// Small sizes: 64 MiB, 20,000 requests, 3 s of flood.
     #[arg(long)]
     quick: bool,
@@ -71,6 +74,8 @@ fn main() -> Result<()> {
         None => {}
     }
     let sizes = Sizes::new(cli.quick, cli.mib, cli.requests, cli.flood_seconds);
+    let stacks = if cli.stacks.is_empty() { cli.over.stacks() } else { cli.stacks };
+    let baseline = cli.baseline.unwrap_or_else(|| cli.over.baseline());
     let mut records = Vec::new();
     let mut floods = Vec::new();
     for round in 0..cli.rounds {
@@ -82,17 +87,17 @@ fn main() -> Result<()> {
                 }
                 continue;
             }
-            run_round(round, case, &cli.stacks, &mut records)?;
+            run_round(round, case, &stacks, &mut records)?;
         }
     }
     if cli.json {
         let document = serde_json::json!({
-            "sizes": sizes, "baseline": cli.baseline, "runs": records, "floods": floods,
-            "summary": table::summaries(&records, cli.baseline), "notes": peers::NOTES,
+            "sizes": sizes, "baseline": baseline, "runs": records, "floods": floods,
+            "summary": table::summaries(&records, baseline), "notes": peers::NOTES,
         });
         println!("{}", serde_json::to_string_pretty(&document)?);
     } else {
-        print!("{}", table::render(&records, &floods, cli.baseline));
+        print!("{}", table::render(&records, &floods, baseline));
     }
     Ok(())
 }

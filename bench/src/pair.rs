@@ -47,7 +47,7 @@ impl Record {
     pub(crate) fn rate(&self) -> f64 {
         match self.case {
             Case::Bulk { bytes } => bytes as f64 / 1e6 / self.wall,
-            Case::Requests { count, .. } => count as f64 / self.wall,
+            Case::Requests { count, .. } | Case::Urgent { count, .. } => count as f64 / self.wall,
             Case::Flood => 0.0,
         }
     }
@@ -56,7 +56,7 @@ impl Record {
     pub(crate) fn per_unit(&self, cpu_seconds: f64) -> f64 {
         match self.case {
             Case::Bulk { bytes } => cpu_seconds / (bytes as f64 / f64::from(1u32 << 30)),
-            Case::Requests { count, .. } => cpu_seconds * 1e6 / count as f64,
+            Case::Requests { count, .. } | Case::Urgent { count, .. } => cpu_seconds * 1e6 / count as f64,
             Case::Flood => 0.0,
         }
     }

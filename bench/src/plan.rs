@@ -24,22 +24,65 @@ pub(crate) enum Stack {
     QuinnCurrent,
     /// rust-libp2p over QUIC, multi-thread runtime with two workers.
     Libp2p,
+    /// strait over TCP, TLS and Yamux.
+    StraitTls,
+    /// strait over TCP, Noise and Yamux.
+    StraitNoise,
+    /// rust-libp2p over TCP, TLS and Yamux.
+    Libp2pTls,
+    /// rust-libp2p over TCP, Noise and Yamux.
+    Libp2pNoise,
+    /// litep2p over TCP, Noise and Yamux.
+    Litep2pNoise,
+}
+
+/// Stacks that are compared with each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Family {
+    /// Over QUIC, against quinn.
+    Quic,
+    /// Over TCP, against rust-libp2p with TLS.
+    Tcp,
+}
+
+impl Family {
+    /// The stacks of it.
+    pub(crate) fn stacks(self) -> Vec<Stack> {
+        Stack::value_variants().iter().copied().filter(|stack| stack.is_tcp() == (self == Family::Tcp)).collect()
+    }
+
+    /// The one that ratios are taken against.
+    pub(crate) fn baseline(self) -> Stack {
+        match self {
+            Family::Quic => Stack::Quinn,
+            Family::Tcp => Stack::Libp2pTls,
+        }
+    }
 }
 
 impl Stack {
-    /// All stacks of this build.
-    pub(crate) fn all() -> Vec<Stack> {
-        Stack::value_variants().to_vec()
-    }
-
     /// Whether the runtime has one thread only.
     pub(crate) fn current_thread(self) -> bool {
         matches!(self, Stack::StraitCurrent | Stack::QuinnCurrent)
     }
 
-    /// Whether this is strait itself, under either runtime.
+    /// Whether this is strait itself, under either runtime and over whatever.
     pub(crate) fn is_strait(self) -> bool {
-        matches!(self, Stack::Strait | Stack::StraitCurrent)
+        matches!(self, Stack::Strait | Stack::StraitCurrent | Stack::StraitTls | Stack::StraitNoise)
+    }
+
+    /// Whether it runs over TCP.
+    pub(crate) fn is_tcp(self) -> bool {
+        self.tcp_security().is_some()
+    }
+
+    /// How it secures a TCP connection, by the protocol's name.
+    pub(crate) fn tcp_security(self) -> Option<&'static str> {
+        match self {
+            Stack::StraitTls | Stack::Libp2pTls => Some("/tls/1.0.0"),
+            Stack::StraitNoise | Stack::Libp2pNoise | Stack::Litep2pNoise => Some("/noise"),
+            Stack::Strait | Stack::StraitCurrent | Stack::Quinn | Stack::QuinnCurrent | Stack::Libp2p => None,
+        }
     }
 }
 
@@ -51,6 +94,11 @@ impl fmt::Display for Stack {
             Stack::Quinn => "quinn",
             Stack::QuinnCurrent => "quinn-current",
             Stack::Libp2p => "libp2p",
+            Stack::StraitTls => "strait-tls",
+            Stack::StraitNoise => "strait-noise",
+            Stack::Libp2pTls => "libp2p-tls",
+            Stack::Libp2pNoise => "libp2p-noise",
+            Stack::Litep2pNoise => "litep2p-noise",
         })
     }
 }
@@ -62,6 +110,8 @@ pub(crate) enum CaseName {
     Bulk,
     /// 64-byte requests and replies, 1 and 64 in flight.
     Requests,
+    /// 64-byte requests one at a time, alone and beside a bulk stream of the same connection.
+    Urgent,
     /// One honest strait client beside a flooding one.
     Flood,
 }
@@ -75,6 +125,9 @@ impl CaseName {
                 Case::Requests { count: sizes.requests_alone, in_flight: 1 },
                 Case::Requests { count: sizes.requests_parallel, in_flight: 64 },
             ],
+            CaseName::Urgent => {
+                [false, true].map(|loaded| Case::Urgent { count: sizes.urgent, loaded }).to_vec()
+            }
             CaseName::Flood => vec![Case::Flood],
         }
     }
@@ -88,6 +141,9 @@ pub(crate) enum Case {
     Bulk { bytes: u64 },
     /// `count` requests, `in_flight` at a time.
     Requests { count: u64, in_flight: usize },
+    /// `count` requests, one at a time and with a pause before each; `loaded` beside a stream of the same connection that
+    /// carries as much as it can from client to server.
+    Urgent { count: u64, loaded: bool },
     /// See [`crate::flood`].
     Flood,
 }
@@ -97,6 +153,10 @@ impl fmt::Display for Case {
         match self {
             Case::Bulk { bytes } => write!(f, "bulk, {} MiB on one stream", bytes >> 20),
             Case::Requests { count, in_flight } => write!(f, "{count} requests of {MESSAGE_BYTES} bytes, {in_flight} in flight"),
+            Case::Urgent { count, loaded: false } => write!(f, "{count} requests of {MESSAGE_BYTES} bytes, with pauses"),
+            Case::Urgent { count, loaded: true } => {
+                write!(f, "{count} requests of {MESSAGE_BYTES} bytes, with pauses, beside bulk")
+            }
             Case::Flood => f.write_str("flood"),
         }
     }
@@ -111,6 +171,8 @@ pub(crate) struct Sizes {
     pub(crate) requests_alone: u64,
     /// Requests with 64 in flight.
     pub(crate) requests_parallel: u64,
+    /// Requests of the urgent case.
+    pub(crate) urgent: u64,
     /// Seconds for which the honest client of the flood case is measured.
     pub(crate) flood_seconds: u64,
 }
@@ -124,6 +186,7 @@ impl Sizes {
             bulk_bytes: mib.unwrap_or(default_mib).max(1) << 20,
             requests_alone: requests / 10,
             requests_parallel: requests,
+            urgent: if quick { 500 } else { 2_000 },
             flood_seconds: seconds.unwrap_or(default_seconds).max(1),
         }
     }

@@ -182,7 +182,7 @@ fn against(out: &mut String, case: Case, runs: &Runs<'_>) {
             };
             let _ = write!(out, "{own} / {other}: rate {:.2}x, CPU {:.2}x", x.rate, x.cpu);
             let _ = match case {
-                Case::Requests { .. } => writeln!(out, ", p99 {:.2}x", x.p99),
+                Case::Requests { .. } | Case::Urgent { .. } => writeln!(out, ", p99 {:.2}x", x.p99),
                 _ => writeln!(out),
             };
         }

@@ -1,4 +1,4 @@
-//! rust-libp2p 0.57 over QUIC with its defaults: 10 MB stream window, 15 MB connection window, 256 streams,
+//! rust-libp2p 0.57 over QUIC or TCP with its defaults; over QUIC: 10 MB stream window, 15 MB connection window, 256 streams,
 //! handshake and certificates on both sides. No identify and no ping: nothing but what is measured.
 //!
 //! Bulk runs on a raw stream of libp2p-stream (AsyncWrite and AsyncRead), which is the thinnest way that
@@ -12,17 +12,19 @@ use ::libp2p::{
     connection_limits::{self, ConnectionLimits},
     memory_connection_limits,
     multiaddr::Protocol,
-    request_response::{self, ProtocolSupport},
+    noise,
+    request_response::{self, OutboundRequestId, ProtocolSupport},
     swarm::{NetworkBehaviour, SwarmEvent, behaviour::toggle::Toggle},
+    tcp, tls, yamux,
 };
 use anyhow::{Context, Result, bail, ensure};
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
 use tokio::task::JoinHandle;
 
-use super::{Client, REPLY, REQUEST, check_count, chunk, writes};
+use super::{Client, PAUSE, REPLY, REQUEST, RUN_UP, check_count, chunk, end_load, writes};
 use crate::{
     measure::Latencies,
-    plan::{CHUNK_BYTES, Case, MESSAGE_BYTES},
+    plan::{CHUNK_BYTES, Case, MESSAGE_BYTES, Stack},
 };
 
 const BULK: StreamProtocol = StreamProtocol::new("/strait-bench/bulk/1");
@@ -93,24 +95,43 @@ impl request_response::Codec for Fixed {
     }
 }
 
-fn swarm(besieged: bool) -> Result<Swarm<Behaviour>> {
-    Ok(SwarmBuilder::with_new_identity()
-        .with_tokio()
-        .with_quic()
-        .with_behaviour(|_| Behaviour {
-            streams: libp2p_stream::Behaviour::new(),
-            messages: request_response::Behaviour::with_codec(
-                Fixed,
-                [(MESSAGES, ProtocolSupport::Full)],
-                // Its default of 100 is above the 64 that are measured.
-                request_response::Config::default().with_request_timeout(Duration::from_secs(60)),
-            ),
-            limits: connection_limits::Behaviour::new(if besieged { limits() } else { ConnectionLimits::default() }),
-            memory: besieged.then(|| memory_connection_limits::Behaviour::with_max_bytes(MEMORY_BYTES)).into(),
-        })?
-        // The connection has no stream between warm-up and measured part.
-        .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(3600)))
-        .build())
+/// What is the same over each transport. A macro, since the builder's type tells what was configured and has no name outside.
+macro_rules! finish {
+    ($builder:expr, $besieged:expr) => {
+        $builder
+            .with_quic()
+            .with_behaviour(|_| behaviour($besieged))?
+            // The connection has no stream between warm-up and measured part.
+            .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(3600)))
+            .build()
+    };
+}
+
+/// A server offers one way to secure TCP, a client both.
+fn swarm(security: Option<&str>, besieged: bool) -> Result<Swarm<Behaviour>> {
+    let (builder, tcp) = (SwarmBuilder::with_new_identity().with_tokio(), tcp::Config::default().nodelay(true));
+    Ok(match security {
+        Some("/noise") => finish!(builder.with_tcp(tcp, noise::Config::new, yamux::Config::default)?, besieged),
+        Some(_) => finish!(builder.with_tcp(tcp, tls::Config::new, yamux::Config::default)?, besieged),
+        None => {
+            let both = (tls::Config::new, noise::Config::new);
+            finish!(builder.with_tcp(tcp, both, yamux::Config::default)?, besieged)
+        }
+    })
+}
+
+fn behaviour(besieged: bool) -> Behaviour {
+    Behaviour {
+        streams: libp2p_stream::Behaviour::new(),
+        messages: request_response::Behaviour::with_codec(
+            Fixed,
+            [(MESSAGES, ProtocolSupport::Full)],
+            // Its default of 100 is above the 64 that are measured.
+            request_response::Config::default().with_request_timeout(Duration::from_secs(60)),
+        ),
+        limits: connection_limits::Behaviour::new(if besieged { limits() } else { ConnectionLimits::default() }),
+        memory: besieged.then(|| memory_connection_limits::Behaviour::with_max_bytes(MEMORY_BYTES)).into(),
+    }
 }
 
 /// The numbers of strait's own limits.
@@ -122,8 +143,8 @@ fn limits() -> ConnectionLimits {
 }
 
 /// Starts the server; it runs until the process ends.
-pub(crate) async fn serve(case: Case) -> Result<(String, JoinHandle<()>)> {
-    let mut swarm = swarm(case == Case::Flood)?;
+pub(crate) async fn serve(stack: Stack, case: Case) -> Result<(String, JoinHandle<()>)> {
+    let mut swarm = swarm(stack.tcp_security(), case == Case::Flood)?;
     let me = *swarm.local_peer_id();
     let mut bulk = swarm.behaviour().streams.new_control().accept(BULK)?;
     tokio::spawn(async move {
@@ -131,7 +152,8 @@ pub(crate) async fn serve(case: Case) -> Result<(String, JoinHandle<()>)> {
             tokio::spawn(swallow(stream));
         }
     });
-    swarm.listen_on("/ip4/127.0.0.1/udp/0/quic-v1".parse()?)?;
+    let at = if stack.is_tcp() { "/ip4/127.0.0.1/tcp/0" } else { "/ip4/127.0.0.1/udp/0/quic-v1" };
+    swarm.listen_on(at.parse()?)?;
     let address = loop {
         if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
             break address.with(Protocol::P2p(me));
@@ -176,7 +198,7 @@ pub(crate) struct Libp2p {
 
 impl Client for Libp2p {
     async fn connect(address: &str) -> Result<Self> {
-        let mut swarm = swarm(false)?;
+        let mut swarm = swarm(None, false)?;
         swarm.dial(address.parse::<Multiaddr>()?)?;
         let server = loop {
             match swarm.select_next_some().await {
@@ -221,23 +243,65 @@ impl Client for Libp2p {
                 started.insert(id, Instant::now());
                 sent += 1;
             }
-            use request_response::{Event, Message};
-            match swarm.select_next_some().await {
-                SwarmEvent::Behaviour(BehaviourEvent::Messages(Event::Message {
-                    message: Message::Response { request_id, response },
-                    ..
-                })) => {
-                    ensure!(response == *REPLY, "a wrong reply");
-                    let start = started.remove(&request_id).context("an unknown request")?;
-                    times.push(start.elapsed());
-                }
-                SwarmEvent::Behaviour(BehaviourEvent::Messages(Event::OutboundFailure { error, .. })) => {
-                    return Err(error).context("rust-libp2p's request");
-                }
-                SwarmEvent::ConnectionClosed { cause, .. } => bail!("closed: {cause:?}"),
-                _ => {}
-            }
+            let id = next_reply(swarm).await?;
+            times.push(started.remove(&id).context("an unknown request")?.elapsed());
         }
         Ok(times)
+    }
+
+    async fn urgent(&mut self, count: u64, loaded: bool) -> Result<Latencies> {
+        let swarm = self.swarm.as_mut().context("bulk and requests do not share a client")?;
+        let (mut control, server) = (self.control.clone(), self.server);
+        let load = loaded.then(|| {
+            tokio::spawn(async move {
+                let mut stream = control.open_stream(server, BULK).await?;
+                let chunk = chunk();
+                loop {
+                    stream.write_all(&chunk).await?;
+                }
+            })
+        });
+        if loaded {
+            rest(swarm, RUN_UP).await?;
+        }
+        let mut times = Latencies::with_capacity(count as usize);
+        for _ in 0..count {
+            rest(swarm, PAUSE).await?;
+            let start = Instant::now();
+            swarm.behaviour_mut().messages.send_request(&server, *REQUEST);
+            next_reply(swarm).await?;
+            times.push(start.elapsed());
+        }
+        end_load(load).await?;
+        Ok(times)
+    }
+}
+
+/// Drives the swarm for so long. No reply may come meanwhile.
+async fn rest(swarm: &mut Swarm<Behaviour>, time: Duration) -> Result<()> {
+    match tokio::time::timeout(time, next_reply(swarm)).await {
+        Err(_) => Ok(()),
+        Ok(reply) => bail!("a reply to nothing: {reply:?}"),
+    }
+}
+
+/// Drives the swarm until a reply has come.
+async fn next_reply(swarm: &mut Swarm<Behaviour>) -> Result<OutboundRequestId> {
+    use request_response::{Event, Message};
+    loop {
+        match swarm.select_next_some().await {
+            SwarmEvent::Behaviour(BehaviourEvent::Messages(Event::Message {
+                message: Message::Response { request_id, response },
+                ..
+            })) => {
+                ensure!(response == *REPLY, "a wrong reply");
+                return Ok(request_id);
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Messages(Event::OutboundFailure { error, .. })) => {
+                return Err(error).context("rust-libp2p's request");
+            }
+            SwarmEvent::ConnectionClosed { cause, .. } => bail!("closed: {cause:?}"),
+            _ => {}
+        }
     }
 }

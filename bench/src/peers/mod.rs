@@ -1,14 +1,15 @@
 //! The stacks, each as a server and a client of the same few things.
 
 pub(crate) mod libp2p;
+pub(crate) mod litep2p;
 pub(crate) mod quinn;
 pub(crate) mod strait;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::{
     measure::Latencies,
@@ -27,6 +28,9 @@ pub(crate) const NOTES: &[&str] = &[
     "rust-libp2p and strait negotiate the protocol on every stream (multistream-select); quinn has none of it.",
     "rust-libp2p: bulk over a raw stream of libp2p-stream, requests through request_response with a codec of \
      one length byte and the 64 bytes (the same bytes that strait sends).",
+    "Over TCP: rust-libp2p with TCP_NODELAY, TLS or Noise, and Yamux with its default windows that grow; litep2p with TCP_NODELAY, \
+     which it leaves off by default, and Noise, the only way that it has. Its requests are framed by itself, its bulk is its raw substream.",
+    "Urgent: strait asks for priority Urgent and quinn for a stream priority of 1; rust-libp2p and litep2p have no priorities.",
     "Judge by CPU and by ratios: wall time moves with whatever else runs on the machine.",
 ];
 
@@ -38,6 +42,48 @@ pub(crate) trait Client: Sized + Send {
     fn bulk(&mut self, bytes: u64) -> impl Future<Output = Result<()>> + Send;
     /// Makes `count` requests with `in_flight` of them open at any time.
     fn requests(&mut self, count: u64, in_flight: usize) -> impl Future<Output = Result<Latencies>> + Send;
+    /// Makes `count` requests one at a time, [`PAUSE`] before each, with the highest priority that the stack has; if `loaded`
+    /// beside a stream of the same connection that carries what it can to the server until the last reply has come.
+    fn urgent(&mut self, count: u64, loaded: bool) -> impl Future<Output = Result<Latencies>> + Send;
+}
+
+/// Before each request of the urgent case.
+pub(crate) const PAUSE: Duration = Duration::from_millis(2);
+
+/// How long the bulk of the urgent case runs before the first request.
+pub(crate) const RUN_UP: Duration = Duration::from_millis(300);
+
+/// Paced requests for stacks whose request is an async call, beside `load` if there is one.
+pub(crate) async fn paced<F, Fut>(count: u64, load: Option<JoinHandle<Result<()>>>, one: F) -> Result<Latencies>
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Result<()>>,
+{
+    if load.is_some() {
+        tokio::time::sleep(RUN_UP).await;
+    }
+    let mut times = Latencies::with_capacity(count as usize);
+    for _ in 0..count {
+        tokio::time::sleep(PAUSE).await;
+        let start = Instant::now();
+        one().await?;
+        times.push(start.elapsed());
+    }
+    end_load(load).await?;
+    Ok(times)
+}
+
+/// Ends the bulk beside which requests were made. It must have run until now.
+pub(crate) async fn end_load(load: Option<JoinHandle<Result<()>>>) -> Result<()> {
+    let Some(load) = load else {
+        return Ok(());
+    };
+    if load.is_finished() {
+        load.await??;
+        anyhow::bail!("the bulk has ended before the requests");
+    }
+    load.abort();
+    Ok(())
 }
 
 /// Runs a case once.
@@ -49,6 +95,7 @@ pub(crate) async fn run<C: Client>(client: &mut C, case: Case) -> Result<Latenci
             ensure!(times.len() as u64 == count, "{} of {count} requests were answered", times.len());
             Ok(times)
         }
+        Case::Urgent { count, loaded } => client.urgent(count, loaded).await,
         Case::Flood => anyhow::bail!("the flood case has clients of its own"),
     }
 }
@@ -58,6 +105,7 @@ pub(crate) fn warm_up(case: Case) -> Case {
     match case {
         Case::Bulk { bytes } => Case::Bulk { bytes: bytes.min(16 << 20) },
         Case::Requests { count, in_flight } => Case::Requests { count: count.min(2_000).max(in_flight as u64), in_flight },
+        Case::Urgent { count, .. } => Case::Urgent { count: count.min(100), loaded: false },
         Case::Flood => Case::Flood,
     }
 }

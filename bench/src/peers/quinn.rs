@@ -12,7 +12,7 @@ use bytes::Bytes;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use serde::{Deserialize, Serialize};
 
-use super::{Client, REPLY, REQUEST, check_count, chunk, parallel, writes};
+use super::{Client, REPLY, REQUEST, check_count, chunk, paced, parallel, writes};
 use crate::{
     measure::Latencies,
     plan::{CHUNK_BYTES, Case, MESSAGE_BYTES},
@@ -55,6 +55,7 @@ async fn connection(incoming: Incoming, case: Case) -> Result<()> {
         let (tx, rx) = connection.accept_bi().await?;
         match case {
             Case::Bulk { .. } => tokio::spawn(swallow(tx, rx)),
+            Case::Urgent { .. } => tokio::spawn(either(tx, rx)),
             _ => tokio::spawn(answer(tx, rx)),
         };
     }
@@ -73,6 +74,18 @@ async fn swallow(mut tx: SendStream, mut rx: RecvStream) -> Result<()> {
 async fn answer(mut tx: SendStream, mut rx: RecvStream) -> Result<()> {
     let request = rx.read_to_end(MESSAGE_BYTES).await?;
     ensure!(request.len() == MESSAGE_BYTES, "a short request");
+    tx.write_chunk(Bytes::from_static(REPLY)).await?;
+    tx.finish()?;
+    Ok(())
+}
+
+/// What begins as a request does is one.
+async fn either(mut tx: SendStream, mut rx: RecvStream) -> Result<()> {
+    let first = rx.read_chunk(CHUNK_BYTES, true).await?.context("nothing came")?;
+    if first.bytes[0] != REQUEST[0] {
+        return swallow(tx, rx).await;
+    }
+    ensure!(first.bytes.len() + rx.read_to_end(MESSAGE_BYTES).await?.len() == MESSAGE_BYTES, "a short request");
     tx.write_chunk(Bytes::from_static(REPLY)).await?;
     tx.finish()?;
     Ok(())
@@ -123,6 +136,29 @@ impl Client for Quinn {
                 ensure!(reply.len() == MESSAGE_BYTES, "a short reply");
                 Ok(())
             }
+        })
+        .await
+    }
+
+    async fn urgent(&mut self, count: u64, loaded: bool) -> Result<Latencies> {
+        let load = loaded.then(|| {
+            let connection = self.connection.clone();
+            tokio::spawn(async move {
+                let (mut tx, _rx) = connection.open_bi().await?;
+                let chunk = chunk();
+                loop {
+                    tx.write_chunk(chunk.clone()).await?;
+                }
+            })
+        });
+        paced(count, load, || async {
+            let (mut tx, mut rx) = self.connection.open_bi().await?;
+            tx.set_priority(1)?;
+            tx.write_chunk(Bytes::from_static(REQUEST)).await?;
+            tx.finish()?;
+            let reply = rx.read_to_end(MESSAGE_BYTES).await?;
+            ensure!(reply.len() == MESSAGE_BYTES, "a short reply");
+            Ok(())
         })
         .await
     }

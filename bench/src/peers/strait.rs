@@ -9,15 +9,15 @@ use std::{
     time::Duration,
 };
 
-use ::strait::{Idle, Incoming, Keypair, Multiaddr, Node, PeerId, Priority, Request, Stream, StreamProtocol};
+use ::strait::{Builder, Idle, Incoming, Keypair, Multiaddr, Node, PeerId, Priority, Request, Stream, StreamProtocol};
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Client, REPLY, REQUEST, check_count, chunk, parallel, writes};
+use super::{Client, REPLY, REQUEST, check_count, chunk, paced, parallel, writes};
 use crate::{
     measure::Latencies,
-    plan::{CHUNK_BYTES, Case, MESSAGE_BYTES},
+    plan::{CHUNK_BYTES, MESSAGE_BYTES, Stack},
 };
 
 /// As many at once as any case has in flight.
@@ -44,13 +44,18 @@ struct Address {
     at: Vec<String>,
 }
 
-async fn node() -> Result<Node> {
-    Ok(Node::builder().identity(Keypair::generate_ed25519()).listen("127.0.0.1:0".parse()?).start().await?)
+fn node() -> Result<Builder> {
+    Ok(Node::builder().identity(Keypair::generate_ed25519()).listen("127.0.0.1:0".parse()?))
 }
 
-/// Starts the server; it serves both protocols until the returned node is dropped.
-pub(crate) async fn serve(_: Case) -> Result<(String, Node)> {
-    let node = node().await?;
+/// Starts the server; it serves both protocols until the returned node is dropped. What it offers decides what clients run over.
+pub(crate) async fn serve(stack: Stack) -> Result<(String, Node)> {
+    let node = match stack {
+        Stack::StraitTls => node()?.listen_tcp("127.0.0.1:0".parse()?).pipe_security(&["/tls/1.0.0"]),
+        Stack::StraitNoise => node()?.listen_tcp("127.0.0.1:0".parse()?).pipe_security(&["/noise"]),
+        _ => node()?,
+    };
+    let node = node.start().await?;
     node.serve(&MESSAGES, Priority::Normal, async move |_: Incoming| Bytes::from_static(REPLY))?;
     for protocol in [&BULK, &TINY] {
         node.serve_streams(protocol, Priority::Normal, async move |stream: Stream| {
@@ -58,8 +63,8 @@ pub(crate) async fn serve(_: Case) -> Result<(String, Node)> {
             let _ = swallow(stream).await;
         })?;
     }
-    let address =
-        Address { peer: node.peer_id().to_string(), at: node.listen_addrs().iter().map(Multiaddr::to_string).collect() };
+    let at = node.listen_addrs().iter().map(Multiaddr::to_string).filter(|at| at.contains("/tcp/") == stack.is_tcp()).collect();
+    let address = Address { peer: node.peer_id().to_string(), at };
     Ok((serde_json::to_string(&address)?, node))
 }
 
@@ -85,7 +90,7 @@ impl Client for Strait {
         let address: Address = serde_json::from_str(address)?;
         let server: PeerId = address.peer.parse()?;
         let at = address.at.iter().map(|at| at.parse()).collect::<Result<Vec<Multiaddr>, _>>()?;
-        let node = node().await?;
+        let node = node()?.start().await?;
         node.connect(server, &at).await.context("strait's dial")?;
         Ok(Self { node: Arc::new(node), server })
     }
@@ -113,6 +118,26 @@ impl Client for Strait {
                 ensure!(reply.len() == MESSAGE_BYTES, "a short reply");
                 Ok(())
             }
+        })
+        .await
+    }
+
+    async fn urgent(&mut self, count: u64, loaded: bool) -> Result<Latencies> {
+        let (node, server) = (Arc::clone(&self.node), self.server);
+        let load = loaded.then(|| {
+            let node = Arc::clone(&self.node);
+            tokio::spawn(async move {
+                let (mut tx, _rx) = node.open_with(server, &BULK, Priority::Bulk).await?.split();
+                let chunk = chunk();
+                loop {
+                    tx.write_all(chunk.clone()).await?;
+                }
+            })
+        });
+        paced(count, load, || async {
+            let reply = node.request_with(server, &MESSAGES, Priority::Urgent, Bytes::from_static(REQUEST).into()).await?;
+            ensure!(reply.len() == MESSAGE_BYTES, "a short reply");
+            Ok(())
         })
         .await
     }

@@ -19,6 +19,7 @@ pub struct Builder {
     announce: Vec<Multiaddr>,
     limits: Limits,
     agent: String,
+    pipe_security: Option<&'static [&'static str]>,
 }
 
 impl Builder {
@@ -30,6 +31,7 @@ impl Builder {
             announce: Vec::new(),
             limits: Limits::default(),
             agent: concat!("strait/", env!("CARGO_PKG_VERSION")).to_owned(),
+            pipe_security: None,
         }
     }
 
@@ -62,6 +64,14 @@ impl Builder {
     #[must_use]
     pub fn announce(mut self, address: Multiaddr) -> Builder {
         self.announce.push(address);
+        self
+    }
+
+    /// Which ways to secure a TCP connection are offered, the preferred one first: of `/tls/1.0.0` and `/noise`. Both are by default, TLS first,
+    /// since it costs less. For tests and comparisons; names that are not known are never agreed on.
+    #[must_use]
+    pub fn pipe_security(mut self, names: &'static [&'static str]) -> Builder {
+        self.pipe_security = Some(names);
         self
     }
 
@@ -103,6 +113,9 @@ impl Builder {
         let config = Config { keypair, agent: self.agent, limits: self.limits, listen: true };
         let shared = Shared::new(config, driver::system_env()?, std::sync::Arc::new(TokioRuntime::default()))?;
         shared.set_declared(declared);
+        if let Some(names) = self.pipe_security {
+            shared.set_pipe_security(names);
+        }
         shared.set_listening(sockets.local_addrs(), sockets.reachable_addrs());
         tokio::spawn(driver::run(shared.clone(), sockets));
         Ok(Node::from_shared(shared))
