@@ -2,8 +2,9 @@
 //!
 //! On one machine a flooder takes CPU from the server by merely running, which a remote one does not. So there is a situation
 //! beside a process that burns a core and sends nothing; a flooder has one thread, too. And each situation is run twice: once as the
-//! system's scheduler shares two or three cores between three processes, and once (where permitted) with the server and the honest client
-//! ahead of the flooder, which then gets the rest. In the second, what is left between the rows is what the packets do. The flooder comes in two kinds. One fills the windows that the server declares and nothing more: that is the
+//! system's scheduler shares two or three cores between three processes, and once (where permitted) apart: the server has a core for itself
+//! and one thread, and the honest client runs ahead of the flooder on the other. In the second, what is left between the rows is what the
+//! packets do. The flooder comes in two kinds. One fills the windows that the server declares and nothing more: that is the
 //! most that the server will work for one peer. The other opens far more at once than it may: the server lets all of that wait.
 
 use std::{
@@ -21,7 +22,7 @@ use tokio::{task::JoinSet, time::MissedTickBehavior};
 use crate::{
     child::{Link, Role},
     measure::{Latencies, Percentiles, Side},
-    pair::Process,
+    pair::{Place, Process},
     peers::{Client, strait::Strait},
     plan::{Case, Sizes, Stack},
 };
@@ -38,8 +39,8 @@ const SITUATIONS: usize = 4;
 /// One round of all situations.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct FloodRecord {
-    /// Whether the server and the honest client went ahead of the disturber for the processor.
-    pub(crate) ahead: bool,
+    /// Whether the server had a core for itself and the honest client went ahead of the disturber on the other.
+    pub(crate) apart: bool,
     /// The honest client's times, in the order of [`FloodRecord::SITUATIONS`].
     pub(crate) times: [Percentiles; SITUATIONS],
     /// What the disturber got done meanwhile: without it, nobody knows that there was a flood.
@@ -78,10 +79,12 @@ pub(crate) struct Flooded {
 }
 
 /// Runs each situation once.
-pub(crate) fn round(sizes: &Sizes, ahead: bool) -> Result<FloodRecord> {
-    let start = if ahead { Process::start_ahead } else { Process::start };
+pub(crate) fn round(sizes: &Sizes, apart: bool) -> Result<FloodRecord> {
+    let places = if apart { [Place::Own, Place::First, Place::Last] } else { [Place::Anywhere; 3] };
+    // One core, one thread: what a server on a machine of its own would have by default.
+    let stack = if apart { Stack::StraitCurrent } else { Stack::Strait };
     let mut record = FloodRecord {
-        ahead,
+        apart,
         times: Default::default(),
         disturber: Default::default(),
         server: Default::default(),
@@ -89,13 +92,14 @@ pub(crate) fn round(sizes: &Sizes, ahead: bool) -> Result<FloodRecord> {
     };
     for (index, disturber) in [None, Some(Role::Burner), Some(Role::Flooder), Some(Role::UnboundFlooder)].into_iter().enumerate()
     {
-        let mut server = start(Role::Server, Stack::Strait, Case::Flood, &[])?;
+        let mut server = Process::start_at(places[0], Role::Server, stack, Case::Flood, &[])?;
         let address: String = server.answer("ready")?;
         let seconds = sizes.flood_seconds.to_string();
         let more = ["--address", &address, "--seconds", &seconds];
-        let mut honest = start(Role::Honest, Stack::Strait, Case::Flood, &more)?;
+        let mut honest = Process::start_at(places[1], Role::Honest, stack, Case::Flood, &more)?;
         let _: String = honest.answer("ready")?;
-        let mut disturber = disturber.map(|role| Process::start(role, Stack::StraitCurrent, Case::Flood, &more)).transpose()?;
+        let mut disturber =
+            disturber.map(|role| Process::start_at(places[2], role, Stack::StraitCurrent, Case::Flood, &more)).transpose()?;
         if let Some(disturber) = &mut disturber {
             let _: String = disturber.answer("ready")?;
             disturber.order("go")?;
@@ -116,7 +120,7 @@ pub(crate) fn round(sizes: &Sizes, ahead: bool) -> Result<FloodRecord> {
         }
         eprintln!(
             "flood{}, {}: honest p50 {:.0} us, p99 {:.0} us; server {:.2} cores",
-            if ahead { " (ahead)" } else { "" },
+            if apart { " (apart)" } else { "" },
             FloodRecord::SITUATIONS[index],
             record.times[index].p50,
             record.times[index].p99,

@@ -82,7 +82,7 @@ fn main() -> Result<()> {
         for case in cli.cases.iter().flat_map(|name| name.cases(&sizes)) {
             if case == Case::Flood {
                 floods.push(flood::round(&sizes, false)?);
-                if pair::Process::may_start_ahead() {
+                if pair::Place::can_be_chosen() {
                     floods.push(flood::round(&sizes, true)?);
                 }
                 continue;

@@ -1,6 +1,7 @@
 //! The orchestrator's side: starts the two processes of a pair and takes their accounts.
 
 use std::{
+    ffi::OsStr,
     io::{BufRead, BufReader, Write},
     process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc,
@@ -20,8 +21,49 @@ use crate::{
 /// How long one answer of a child may take before the run is given up.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Runs what follows under the real-time scheduler.
-const AHEAD: [&str; 3] = ["chrt", "--fifo", "10"];
+/// Where a process runs beside others on one machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Wherever the system's scheduler puts it.
+    Anywhere,
+    /// On the first core, which it has for itself.
+    Own,
+    /// On the second core, ahead of those that share it.
+    First,
+    /// On the second core, with what the others leave of it.
+    Last,
+}
+
+impl Place {
+    /// What runs a command there.
+    fn prefix(self) -> &'static [&'static str] {
+        match self {
+            Place::Anywhere => &[],
+            Place::Own => &["taskset", "-c", "0", "chrt", "--fifo", "10"],
+            Place::First => &["taskset", "-c", "1", "chrt", "--fifo", "10"],
+            Place::Last => &["taskset", "-c", "1"],
+        }
+    }
+
+    /// Whether this machine has two cores and permits to set processes apart (CAP_SYS_NICE, and the tools of util-linux).
+    pub(crate) fn can_be_chosen() -> bool {
+        [Place::Own, Place::First].iter().all(|place| {
+            let mut probe = place.command(OsStr::new("true"));
+            probe.stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+        })
+    }
+
+    fn command(self, program: &OsStr) -> Command {
+        match self.prefix().split_first() {
+            None => Command::new(program),
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(program);
+                command
+            }
+        }
+    }
+}
 
 /// One run of one case by one stack.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -100,14 +142,12 @@ pub(crate) struct Process {
 impl Process {
     /// Starts this same binary in `role`.
     pub(crate) fn start(role: Role, stack: Stack, case: Case, more: &[&str]) -> Result<Process> {
-        Process::start_by(Command::new(std::env::current_exe()?), role, stack, case, more)
+        Process::start_at(Place::Anywhere, role, stack, case, more)
     }
 
-    /// The same, ahead of all processes that were started the usual way: they run only while this one waits.
-    pub(crate) fn start_ahead(role: Role, stack: Stack, case: Case, more: &[&str]) -> Result<Process> {
-        let mut command = Command::new(AHEAD[0]);
-        command.args(&AHEAD[1..]).arg(std::env::current_exe()?);
-        Process::start_by(command, role, stack, case, more)
+    /// The same, at a place of the machine.
+    pub(crate) fn start_at(place: Place, role: Role, stack: Stack, case: Case, more: &[&str]) -> Result<Process> {
+        Process::start_by(place.command(std::env::current_exe()?.as_os_str()), role, stack, case, more)
     }
 
     /// The same, behind all others: with the little that they leave of the processor.
@@ -115,12 +155,6 @@ impl Process {
         let mut command = Command::new("nice");
         command.args(["-n", "19"]).arg(std::env::current_exe()?);
         Process::start_by(command, role, stack, Case::Flood, more)
-    }
-
-    /// Whether [`start_ahead`](Self::start_ahead) is permitted here (CAP_SYS_NICE, and the tool of util-linux).
-    pub(crate) fn may_start_ahead() -> bool {
-        let mut probe = Command::new(AHEAD[0]);
-        probe.args(&AHEAD[1..]).arg("true").stderr(Stdio::null()).status().is_ok_and(|status| status.success())
     }
 
     fn start_by(mut command: Command, role: Role, stack: Stack, case: Case, more: &[&str]) -> Result<Process> {

@@ -125,9 +125,7 @@ impl CaseName {
                 Case::Requests { count: sizes.requests_alone, in_flight: 1 },
                 Case::Requests { count: sizes.requests_parallel, in_flight: 64 },
             ],
-            CaseName::Urgent => {
-                [false, true].map(|loaded| Case::Urgent { count: sizes.urgent, loaded }).to_vec()
-            }
+            CaseName::Urgent => [false, true].map(|loaded| Case::Urgent { count: sizes.urgent, loaded }).to_vec(),
             CaseName::Flood => vec![Case::Flood],
         }
     }

@@ -110,8 +110,8 @@ pub(crate) fn render(records: &[Record], floods: &[FloodRecord], baseline: Stack
         }
         against(&mut out, case, &runs);
     }
-    for ahead in [false, true] {
-        flood_table(&mut out, ahead, &floods.iter().filter(|flood| flood.ahead == ahead).collect::<Vec<_>>());
+    for apart in [false, true] {
+        flood_table(&mut out, apart, &floods.iter().filter(|flood| flood.apart == apart).collect::<Vec<_>>());
     }
     let _ = writeln!(out, "\nNotes");
     for note in peers::NOTES {
@@ -189,12 +189,15 @@ fn against(out: &mut String, case: Case, runs: &Runs<'_>) {
     }
 }
 
-fn flood_table(out: &mut String, ahead: bool, floods: &[&FloodRecord]) {
+fn flood_table(out: &mut String, apart: bool, floods: &[&FloodRecord]) {
     if floods.is_empty() {
         return;
     }
-    let how =
-        if ahead { "server and honest client ahead of the flooder for the processor" } else { "all three share the processor" };
+    let how = if apart {
+        "the server on a core of its own, the honest client ahead of the flooder"
+    } else {
+        "all three share the processor"
+    };
     let _ = writeln!(out, "\nflood: one honest client at a fixed rate, {how} (median of {}; us)", floods.len());
     let _ = writeln!(out, "{:<44}{:>9}{:>9}{:>9}{:>9}{:>9}", "", "p50", "x alone", "p99", "x alone", "server");
     for (index, situation) in FloodRecord::SITUATIONS.iter().enumerate() {
