@@ -64,14 +64,14 @@ pub(super) async fn run(args: Get, nodes: &Nodes) -> Result<(), Failure> {
     if offered.is_none() || result.is_err() {
         node.close().await;
     }
-    tell_done(&args, &result?, began.elapsed().as_secs_f64(), &progress)?;
+    tell_done(&args, &result?, began.elapsed().as_secs_f64(), &node, &progress)?;
     match offered {
         None => Ok(()),
         Some(offered) => serve(&offered, &progress).await,
     }
 }
 
-fn tell_done(args: &Get, outcome: &Outcome, seconds: f64, progress: &Progress) -> Result<(), Failure> {
+fn tell_done(args: &Get, outcome: &Outcome, seconds: f64, node: &Node, progress: &Progress) -> Result<(), Failure> {
     progress.say(&summary(outcome, seconds));
     if args.output != Path::new("-") {
         progress.say(&format!("it is in {}", args.output.display()));
@@ -80,7 +80,12 @@ fn tell_done(args: &Get, outcome: &Outcome, seconds: f64, progress: &Progress) -
                 .say(&format!("note: {} holds part of another transfer; delete it if nobody goes on with that", left.display()));
         }
     }
-    if args.json { print_json(&outcome_json("get", outcome, seconds)) } else { Ok(()) }
+    if !args.json {
+        return Ok(());
+    }
+    let mut done = outcome_json("get", outcome, seconds);
+    done["network"] = net::costs(node);
+    print_json(&done)
 }
 
 /// Stdout without the buffer that Rust keeps for lines.

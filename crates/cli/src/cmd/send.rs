@@ -46,7 +46,8 @@ pub(super) async fn run(args: Send, nodes: &Nodes) -> Result<(), Failure> {
         }
         if args.once && now > 0 {
             serving.node.close().await;
-            return if args.json { print_json(&json!({"event": "done", "command": "send", "copies": now})) } else { Ok(()) };
+            let done = json!({"event": "done", "command": "send", "copies": now, "network": net::costs(&serving.node)});
+            return if args.json { print_json(&done) } else { Ok(()) };
         }
         if copies.changed().await.is_err() {
             return Err(Failure::bug("the provider is gone"));

@@ -80,6 +80,25 @@ impl Nodes {
     }
 }
 
+/// What a transfer cost this node, from its counters, for programs: requests to find out how well small files share them, system calls
+/// and copies in user space to find out what a byte costs. What is between the node and the disk is not in it.
+pub fn costs(node: &Node) -> serde_json::Value {
+    let (counters, driver) = (node.counters(), node.driver_counters());
+    let sum = |of: fn(&strait_core::PerProtocol) -> u64| -> u64 {
+        [&MANIFEST, &CHUNK, &DONE].iter().filter_map(|request| counters.protocols.get(request.name)).map(of).sum()
+    };
+    serde_json::json!({
+        "requests": sum(|protocol| protocol.sent),
+        "served": sum(|protocol| protocol.served),
+        "datagrams_in": counters.totals.datagrams_in,
+        "datagrams_out": counters.totals.datagrams_out,
+        "receive_calls": driver.receive_calls,
+        "send_calls": driver.send_calls,
+        "wakeups": driver.wakeups,
+        "copied_bytes": counters.totals.bytes_copied.saturating_add(driver.bytes_copied),
+    })
+}
+
 /// Serves a provider to everybody who knows its root.
 pub fn serve(node: &Node, provider: &Arc<Provider>) -> Result<(), Failure> {
     for (protocol, priority) in
