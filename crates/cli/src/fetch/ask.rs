@@ -123,7 +123,7 @@ fn declined(error: Declined) -> Miss {
         Status::SourceChanged => Miss::Lacks(Failure::new(
             Code::SourceChanged,
             format!("\"{words}\" changed at the sender after the ticket was made"),
-            "somebody wrote to the file while it was being sent",
+            "somebody wrote to the file, or moved it away, while it was being sent",
             "ask the sender to run send again, and use the new ticket",
         )),
         Status::SourceUnreadable => Miss::Lacks(Failure::new(

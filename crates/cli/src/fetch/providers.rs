@@ -196,8 +196,8 @@ impl<F: Fetch> Providers<F> {
             Failure::new(
                 Code::Lost,
                 "nothing came for as long as --timeout allows",
-                "no provider has got the rest yet, or all are very slow",
-                "wait until one of them has more, then run get again",
+                "a provider is gone without a word, is very slow, or has not got the rest yet",
+                "check that `strait send` still runs at the other side, then run get again, perhaps with a longer --timeout",
             )
         }))
     }

@@ -88,6 +88,8 @@ impl Disk {
     ///
     /// Syncs are not tried again: after one has failed, a second one may succeed without the bytes.
     pub(super) fn run<T>(&self, op: Op<'_>, mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        // Only what had to wait tells that there is space: a few bytes to a file that has room left are written to a full disk too.
+        let mut waited = false;
         loop {
             let done = self.tap.as_ref().map_or(Ok(()), |tap| tap.before(op)).and_then(|()| work());
             match done {
@@ -95,12 +97,15 @@ impl Disk {
                     if let Some(tap) = &self.tap {
                         tap.after(op);
                     }
-                    if !op.is_sync() && self.full.load(Ordering::Relaxed) {
+                    if waited && self.full.load(Ordering::Relaxed) {
                         self.go_on();
                     }
                     return Ok(done);
                 }
-                Err(error) if is_full(&error) && !op.is_sync() => self.wait(error)?,
+                Err(error) if is_full(&error) && !op.is_sync() => {
+                    self.wait(error)?;
+                    waited = true;
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -178,6 +183,21 @@ mod tests {
         assert_eq!(result.unwrap(), 7);
         let said = said.lock().unwrap();
         assert!(said.len() == 2 && said[0].contains("UTC") && said[1].contains("going on"), "{said:?}");
+    }
+
+    /// TR-69: a few bytes that a full disk still takes do not end the wait of what it does not take.
+    #[test]
+    fn only_what_had_to_wait_tells_that_there_is_space() {
+        let (disk, said, stopped) = disk(None);
+        let waits = disk.clone();
+        let waiting = std::thread::spawn(move || waits.run(Op::Create(Path::new("large")), full::<()>).is_err());
+        while !disk.full.load(Ordering::Relaxed) {
+            std::thread::yield_now();
+        }
+        disk.run(Op::Create(Path::new("small")), || Ok(())).unwrap();
+        stopped.store(true, Ordering::Relaxed);
+        assert!(waiting.join().unwrap());
+        assert_eq!(said.lock().unwrap().len(), 1, "{said:?}");
     }
 
     #[test]

@@ -72,7 +72,10 @@ impl Temp {
     pub fn open(target: &Target, root: &Hash) -> Result<Temp, Failure> {
         let gate = Gate::default();
         let shown = target.dir.display();
-        let make = |error: io::Error| Failure::disk(format_args!("make the folder {shown}"), &error);
+        let make = |error: io::Error| match error.kind() {
+            io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => no_folder(&target.dir),
+            _ => Failure::disk(format_args!("make the folder {shown}"), &error),
+        };
         fs::create_dir_all(&target.dir).map_err(make)?;
         let disk = Disk::new(target.tap.clone(), target.tell.clone(), target.wait_for_space, gate.stopped.clone());
         let dir = Folder::open(&target.dir, disk).map_err(make)?;
@@ -193,6 +196,16 @@ fn make_or_take(at: &Folder, name: &str, private: bool) -> io::Result<(Folder, b
     Ok((at.folder(name)?, made))
 }
 
+/// The failure for a target that is no folder, or that has something else on the way to it.
+fn no_folder(dir: &Path) -> Failure {
+    Failure::new(
+        Code::TargetTaken,
+        format!("{} cannot be made: it, or something on the way to it, is there and is not a folder", dir.display()),
+        "-o names the folder that things are put into, not the file that is fetched",
+        "choose a folder with -o; files keep the names that they have at the sender",
+    )
+}
+
 /// The failure for a temporary folder that somebody else has put there.
 fn not_own(path: &Path) -> Failure {
     Failure::new(
@@ -268,6 +281,19 @@ mod tests {
         let left: Vec<_> = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, [TREE]);
         assert!(path.join(TREE).join("theirs").exists());
+    }
+
+    /// TR-63: what was named is left as it is, and told from a fault of the disk.
+    #[test]
+    fn a_target_that_is_no_folder_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "x").unwrap();
+        for target in [file.clone(), file.join("in it")] {
+            let failure = open(&target, &blake3::hash(b"r")).unwrap_err();
+            assert_eq!((failure.code, failure.what.contains("not a folder")), (Code::TargetTaken, true), "{failure}");
+        }
+        assert_eq!(fs::read(&file).unwrap(), b"x");
     }
 
     #[test]
