@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 
+use bytes::Bytes;
 use tokio::sync::{Semaphore, watch};
 
 use crate::source::{Problem, Source};
@@ -69,28 +70,31 @@ impl Provider {
     }
 
     /// Answers one request (TR-41, TR-43, TR-50). Waits while all readers are busy, so that a slow disk slows those who ask.
-    pub async fn answer(self: Arc<Self>, protocol: Protocol, request: &[u8]) -> Vec<u8> {
+    pub async fn answer(self: Arc<Self>, protocol: Protocol, request: &[u8]) -> Bytes {
         let Some((root, ask)) = Ask::decode(protocol, request) else {
-            return decline(Status::NoSuchPart, "malformed request");
+            return decline(Status::NoSuchPart, "malformed request").into();
         };
         if root != self.root {
-            return decline(Status::NotServed, "");
+            return decline(Status::NotServed, "").into();
         }
         let Some(source) = self.source.get().cloned() else {
-            return decline(Status::NotYet, "");
+            return decline(Status::NotYet, "").into();
         };
         if ask == Ask::Done {
             // Answered at once, so that the reply is on its way before whoever waits for the copy closes the node.
             self.copies.send_modify(|copies| *copies += 1);
-            return vec![Status::Ok.to_byte()];
+            return vec![Status::Ok.to_byte()].into();
+        }
+        if ask == Ask::Header {
+            return source.answer_header(); // in memory: nobody has to wait for a disk to learn what it is about
         }
         let Ok(_reader) = self.readers.acquire().await else {
-            return decline(Status::SourceUnreadable, "shutting down");
+            return decline(Status::SourceUnreadable, "shutting down").into();
         };
         match tokio::task::spawn_blocking(move || source.answer(&ask)).await {
             Ok(Ok(reply)) => reply,
-            Ok(Err(problem)) => self.explain(problem),
-            Err(_) => decline(Status::SourceUnreadable, "internal error"),
+            Ok(Err(problem)) => self.explain(problem).into(),
+            Err(_) => decline(Status::SourceUnreadable, "internal error").into(),
         }
     }
 
@@ -141,13 +145,13 @@ mod tests {
         let (provider, _) = provider(dir.path());
         for ask in [Ask::Header, Ask::Chunk { index: 0 }, Ask::Done] {
             let reply = provider.clone().answer(ask.protocol(), &ask.encode(&blake3::hash(b"other"))).await;
-            assert_eq!(reply, [1], "{ask:?}");
+            assert_eq!(reply[..], [1], "{ask:?}");
         }
         assert_eq!(*provider.copies().borrow(), 0);
         let reply = provider.clone().answer(Protocol::Chunk, b"short").await;
         assert_eq!(reply[0], Status::NoSuchPart.to_byte());
         let right = Ask::Chunk { index: 0 }.encode(&provider.root());
-        assert_eq!(provider.answer(Protocol::Chunk, &right).await, b"\0text");
+        assert_eq!(provider.answer(Protocol::Chunk, &right).await[..], b"\0text"[..]);
     }
 
     /// TR-47: who is still fetching says so, and only to those who know the root.
@@ -158,13 +162,13 @@ mod tests {
         let root = whole.root();
         let awaiting = Provider::awaiting(root, |_| ());
         for ask in [Ask::Header, Ask::Chunk { index: 0 }, Ask::Done] {
-            assert_eq!(awaiting.clone().answer(ask.protocol(), &ask.encode(&root)).await, [5], "{ask:?}");
-            assert_eq!(awaiting.clone().answer(ask.protocol(), &ask.encode(&blake3::hash(b"other"))).await, [1]);
+            assert_eq!(awaiting.clone().answer(ask.protocol(), &ask.encode(&root)).await[..], [5], "{ask:?}");
+            assert_eq!(awaiting.clone().answer(ask.protocol(), &ask.encode(&blake3::hash(b"other"))).await[..], [1]);
         }
         let roots = Roots::new(&[dir.path().join("file")]).unwrap();
         let count = census(&roots).unwrap();
         awaiting.has(scan(roots, count, &mut |_| ()).unwrap());
-        assert_eq!(awaiting.answer(Protocol::Chunk, &Ask::Chunk { index: 0 }.encode(&root)).await, b"\0text");
+        assert_eq!(awaiting.answer(Protocol::Chunk, &Ask::Chunk { index: 0 }.encode(&root)).await[..], b"\0text"[..]);
     }
 
     /// TR-51: when all readers are busy, a request waits for one, and costs the disk nothing until then.
@@ -189,7 +193,7 @@ mod tests {
         std::fs::write(dir.path().join("file"), b"longer text").unwrap();
         let request = Ask::Chunk { index: 0 }.encode(&provider.root());
         for _ in 0..3 {
-            assert_eq!(provider.clone().answer(Protocol::Chunk, &request).await, b"\x03file");
+            assert_eq!(provider.clone().answer(Protocol::Chunk, &request).await[..], b"\x03file"[..]);
         }
         assert_eq!(said.lock().unwrap().len(), 1);
     }

@@ -48,7 +48,7 @@ async fn a_provider_that_lies_about_content() {
         let to = tempfile::tempdir().unwrap();
         let honest = source.clone();
         let answer = move |ask| {
-            let mut reply = honest.answer(&ask).unwrap();
+            let mut reply = honest.answer(&ask).unwrap().to_vec();
             if ask == part {
                 *reply.last_mut().unwrap() ^= 1;
             }
@@ -112,7 +112,7 @@ async fn a_provider_that_leaves() {
         if ask == (Ask::Chunk { index: 20 }) {
             reached.send_replace(true);
         }
-        served.answer(&ask).unwrap()
+        served.answer(&ask).unwrap().to_vec()
     };
     let (node, ticket) = node(source.root(), answer).await;
     let to = tempfile::tempdir().unwrap();

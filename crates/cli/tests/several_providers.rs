@@ -49,7 +49,7 @@ impl Fetch for Actor {
             at = *free + self.delay;
         }
         let request = ask.encode(&self.provider.root());
-        let reply = self.provider.clone().answer(ask.protocol(), &request).await;
+        let reply = self.provider.clone().answer(ask.protocol(), &request).await.to_vec();
         let reply = (self.says)(ask, number, reply);
         tokio::time::sleep_until(at).await;
         reply.map(Bytes::from)

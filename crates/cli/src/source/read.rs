@@ -1,11 +1,15 @@
 //! Answering requests from the files as they are now, or not at all if they are no longer what was hashed.
 
+use std::fmt;
 use std::fs::{File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::Roots;
+use super::buffers::Buffers;
 use crate::exit::Failure;
 use crate::manifest::{Header, Listing, Part, Walker};
 use crate::spill::{Spill, read_file_full};
@@ -63,8 +67,15 @@ impl Places {
     }
 }
 
+/// Somebody who watches the reads of files, and may hold them up: for tests. Called on the thread that reads.
+pub trait ReadTap: Send + Sync {
+    /// A part of this file is about to be read.
+    fn before(&self, path: &Path);
+    /// It was read, or could not be.
+    fn after(&self, path: &Path);
+}
+
 /// What is sent: its manifest, and where the files are.
-#[derive(Debug)]
 pub struct Source {
     places: Places,
     header: Header,
@@ -74,6 +85,14 @@ pub struct Source {
     content_tree: Tree,
     /// One stamp for each file, in order.
     stamps: Spill,
+    buffers: Buffers,
+    tap: Option<Arc<dyn ReadTap>>,
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source").field("places", &self.places).field("header", &self.header).finish_non_exhaustive()
+    }
 }
 
 impl Source {
@@ -87,7 +106,13 @@ impl Source {
     ) -> Source {
         let root = header.root();
         let (places, listing) = (Places::Named(roots), Arc::new(listing));
-        Source { places, header, root, listing, entries_tree, content_tree, stamps }
+        Source { places, header, root, listing, entries_tree, content_tree, stamps, buffers: Buffers::default(), tap: None }
+    }
+
+    /// The same, with its reads watched.
+    #[must_use]
+    pub fn tapped(self, tap: Arc<dyn ReadTap>) -> Source {
+        Source { tap: Some(tap), ..self }
     }
 
     /// Serves what was fetched into `dir` and verified, with the tree of its content. It blocks, and reads no content: what changes from
@@ -117,7 +142,7 @@ impl Source {
             stamps.append(&stamp(&meta)).map_err(lists)?;
         }
         let root = header.root();
-        Ok(Source { places, header, root, listing, entries_tree, content_tree, stamps })
+        Ok(Source { places, header, root, listing, entries_tree, content_tree, stamps, buffers: Buffers::default(), tap: None })
     }
 
     /// The root that a ticket for this carries.
@@ -140,20 +165,26 @@ impl Source {
         self.listing.entries().saturating_sub(self.listing.files())
     }
 
-    /// Answers a request for this root. It blocks: it reads from the disk. Memory: one page or chunk.
-    pub fn answer(&self, ask: &Ask) -> Result<Vec<u8>, Problem> {
+    /// Answers a request for the header, from memory.
+    pub fn answer_header(&self) -> Bytes {
+        ok(&self.header.encode())
+    }
+
+    /// Answers a request for this root. It blocks: it reads from the disk. Memory: one page or chunk, and a fixed
+    /// number of buffers that are kept for the next chunks.
+    pub fn answer(&self, ask: &Ask) -> Result<Bytes, Problem> {
         let page = match *ask {
-            Ask::Header => Some(ok(&self.header.encode())),
+            Ask::Header => Some(self.answer_header()),
             Ask::Done => Some(ok(&[])),
             Ask::Chunk { index } => self.chunk(index)?,
             Ask::Page { which: Which::Entries, level: 0, index } => self.entries_page(index)?,
             Ask::Page { which: Which::Entries, level, index } => self.entries_tree.page(level, index)?.map(|page| ok(&page)),
             Ask::Page { which: Which::Content, level, index } => self.content_tree.page(level, index)?.map(|page| ok(&page)),
         };
-        Ok(page.unwrap_or_else(|| decline(Status::NoSuchPart, "")))
+        Ok(page.unwrap_or_else(|| decline(Status::NoSuchPart, "").into()))
     }
 
-    fn entries_page(&self, index: u64) -> io::Result<Option<Vec<u8>>> {
+    fn entries_page(&self, index: u64) -> io::Result<Option<Bytes>> {
         let Some(len) = self.header.entry_pages().page_len(0, index) else {
             return Ok(None);
         };
@@ -162,20 +193,28 @@ impl Source {
     }
 
     /// A chunk with its status in front, read from the files that it is made of (TR-52).
-    fn chunk(&self, index: u64) -> Result<Option<Vec<u8>>, Problem> {
+    fn chunk(&self, index: u64) -> Result<Option<Bytes>, Problem> {
         let shape = self.header.content();
         let Some(len) = shape.page_len(0, index) else {
             return Ok(None);
         };
-        let mut reply = vec![Status::Ok.to_byte(); 1 + len as usize];
+        let mut buffer = self.buffers.take(len as usize);
+        let mut filled = 0;
         let start = index * u64::from(shape.leaf_bytes());
         self.listing.overlapping(start, start + u64::from(len), |walker, entry, part| {
             let path = self.places.locate(walker.path()).ok_or_else(|| Problem::Lists(io::ErrorKind::InvalidData.into()))?;
-            let buf = &mut reply[1 + part.in_range..1 + part.in_range + part.len];
+            let buf = &mut buffer.body()[part.in_range..part.in_range + part.len];
+            filled += part.len;
             let stamp = self.stamp_of(walker)?;
-            read_part(&path, entry.size, stamp, part, buf)
+            let Some(tap) = &self.tap else { return read_part(&path, entry.size, stamp, part, buf) };
+            tap.before(&path);
+            let read = read_part(&path, entry.size, stamp, part, buf);
+            tap.after(&path);
+            read
         })?;
-        Ok(Some(reply))
+        // A buffer has been used before: nothing of that may leave.
+        let whole = filled == len as usize;
+        if whole { Ok(Some(buffer.after(Status::Ok.to_byte()))) } else { Err(io::Error::from(io::ErrorKind::InvalidData).into()) }
     }
 
     /// The stamp of the walker's last entry, which is a file.
@@ -185,11 +224,11 @@ impl Source {
     }
 }
 
-fn ok(bytes: &[u8]) -> Vec<u8> {
+fn ok(bytes: &[u8]) -> Bytes {
     let mut reply = Vec::with_capacity(1 + bytes.len());
     reply.push(Status::Ok.to_byte());
     reply.extend_from_slice(bytes);
-    reply
+    reply.into()
 }
 
 /// Reads a part of a file. The file is checked after it was read, so that a change in between is seen too (TR-52).
@@ -250,7 +289,7 @@ mod tests {
         let mut got = Vec::new();
         for index in 0..source.header().content().leaves() {
             let reply = source.answer(&Ask::Chunk { index }).unwrap();
-            got.extend_from_slice(&open_reply(reply.into()).unwrap());
+            got.extend_from_slice(&open_reply(reply).unwrap());
         }
         assert!(got == content, "chunks differ from the content");
     }
@@ -269,7 +308,7 @@ mod tests {
             Ask::Page { which: Which::Content, level: 255, index: u64::MAX },
         ];
         for ask in asks {
-            assert_eq!(source.answer(&ask).unwrap(), [Status::NoSuchPart.to_byte()], "{ask:?}");
+            assert_eq!(source.answer(&ask).unwrap()[..], [Status::NoSuchPart.to_byte()], "{ask:?}");
         }
         let hashes = source.answer(&Ask::Page { which: Which::Content, level: 1, index: 0 }).unwrap();
         assert_eq!(hashes.len(), 1 + 3 * 32);

@@ -171,7 +171,7 @@ where
     fn fetch(&self, ask: Ask) -> impl Future<Output = Result<Bytes, FetchError>> + Send {
         let request = ask.encode(&self.provider.root());
         async move {
-            let reply = self.provider.clone().answer(ask.protocol(), &request).await;
+            let reply = self.provider.clone().answer(ask.protocol(), &request).await.to_vec();
             (self.meddle)(ask, reply).map(Bytes::from)
         }
     }
