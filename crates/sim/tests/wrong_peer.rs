@@ -20,6 +20,8 @@ fn the_wrong_identity_at_an_address_is_named() {
         assert!(!a.is_connected(found) && !a.is_connected(wanted));
         world.run_for(Duration::from_secs(60));
         for node in [&a, &b] {
+            // What is to be told of it is held until it is told.
+            let _ = node.abuse_rest();
             let audit = node.audit();
             assert_eq!(audit.connections, 0, "{}", node.peer_id());
             assert_eq!(audit.granted, fresh, "{}", node.peer_id());
