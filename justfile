@@ -33,9 +33,9 @@ tidy:
 sim *ARGS:
     cargo test --package strait-sim {{ARGS}}
 
-# strait against rust-libp2p
+# strait with other libp2p stacks; installs what that needs
 interop:
-    cargo test --manifest-path interop/Cargo.toml
+    .ci/interop
 
 # strait beside others: see bench/README.md
 bench *ARGS:

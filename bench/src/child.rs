@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use crate::{
     flood,
     measure::{Cpu, Percentiles, Side},
-    peers::{self, Client, libp2p::Libp2p, litep2p::Litep2p, quinn::Quinn, strait::Strait},
+    peers::{self, Client, libp2p::Libp2p, quinn::Quinn, strait::Strait},
     plan::{Case, Stack},
     siege,
 };
@@ -100,6 +100,7 @@ async fn role(args: Args) -> Result<()> {
             Stack::Libp2p | Stack::Libp2pTls | Stack::Libp2pNoise => {
                 server(link, peers::libp2p::serve(args.stack, case).await?).await
             }
+            #[cfg(feature = "litep2p")]
             Stack::Litep2pNoise => server(link, peers::litep2p::serve().await?).await,
         },
         Role::Client => match args.stack {
@@ -108,7 +109,8 @@ async fn role(args: Args) -> Result<()> {
             }
             Stack::Quinn | Stack::QuinnCurrent => client::<Quinn>(link, case, &args.address).await,
             Stack::Libp2p | Stack::Libp2pTls | Stack::Libp2pNoise => client::<Libp2p>(link, case, &args.address).await,
-            Stack::Litep2pNoise => client::<Litep2p>(link, case, &args.address).await,
+            #[cfg(feature = "litep2p")]
+            Stack::Litep2pNoise => client::<peers::litep2p::Litep2p>(link, case, &args.address).await,
         },
         Role::Honest => flood::honest(link, &args.address, args.seconds).await,
         Role::Flooder => flood::flooder(link, &args.address, false).await,

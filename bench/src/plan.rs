@@ -33,6 +33,7 @@ pub(crate) enum Stack {
     /// rust-libp2p over TCP, Noise and Yamux.
     Libp2pNoise,
     /// litep2p over TCP, Noise and Yamux.
+    #[cfg(feature = "litep2p")]
     Litep2pNoise,
 }
 
@@ -80,7 +81,9 @@ impl Stack {
     pub(crate) fn tcp_security(self) -> Option<&'static str> {
         match self {
             Stack::StraitTls | Stack::Libp2pTls => Some("/tls/1.0.0"),
-            Stack::StraitNoise | Stack::Libp2pNoise | Stack::Litep2pNoise => Some("/noise"),
+            Stack::StraitNoise | Stack::Libp2pNoise => Some("/noise"),
+            #[cfg(feature = "litep2p")]
+            Stack::Litep2pNoise => Some("/noise"),
             Stack::Strait | Stack::StraitCurrent | Stack::Quinn | Stack::QuinnCurrent | Stack::Libp2p => None,
         }
     }
@@ -98,6 +101,7 @@ impl fmt::Display for Stack {
             Stack::StraitNoise => "strait-noise",
             Stack::Libp2pTls => "libp2p-tls",
             Stack::Libp2pNoise => "libp2p-noise",
+            #[cfg(feature = "litep2p")]
             Stack::Litep2pNoise => "litep2p-noise",
         })
     }

@@ -1,27 +1,35 @@
-//! A rust-libp2p node over QUIC on loopback, run by a task of its own and steered through a handle.
+//! A rust-libp2p node on loopback, run by a task of its own and steered through a handle.
 
 use std::{
     collections::{BTreeMap, HashMap},
     time::Duration,
 };
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt, future::BoxFuture};
 use libp2p::{
-    Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, identify,
+    Multiaddr, PeerId, StreamProtocol, Swarm, Transport as _,
+    core::{muxing::StreamMuxerBox, transport::Boxed, upgrade::Version},
+    identify,
     identity::Keypair,
     multiaddr::Protocol,
-    ping, request_response,
+    noise, ping, quic, request_response,
     request_response::{OutboundRequestId, ProtocolSupport},
     swarm::{
-        ConnectionId, NetworkBehaviour, SwarmEvent,
+        self, ConnectionId, NetworkBehaviour, SwarmEvent,
         dial_opts::{DialOpts, PeerCondition},
     },
+    tcp, tls, yamux,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     codec::{Codec, Framing},
-    service, wait,
+    libp2p_streams::{self, Opened},
+    peer::{Answer, Identified, Peer},
+    roles::{self, Duplex, Opener, Role},
+    service,
+    transport::Transport,
+    wait,
 };
 
 /// The agent that the node tells in identify.
@@ -44,6 +52,8 @@ pub enum Which {
 /// How a node differs from the usual.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// What it listens on and dials with; QUIC by default.
+    pub transport: Transport,
     /// The identity; a fresh Ed25519 one by default.
     pub keypair: Keypair,
     /// Largest request or reply that the node accepts, in bytes.
@@ -54,7 +64,14 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { keypair: Keypair::generate_ed25519(), read_bytes_max: service::REPLY_BYTES_MAX, signed_record: false }
+        Self::over(Transport::Quic)
+    }
+}
+
+impl Options {
+    /// The usual, over `transport`.
+    pub fn over(transport: Transport) -> Self {
+        Self { transport, keypair: Keypair::generate_ed25519(), read_bytes_max: service::REPLY_BYTES_MAX, signed_record: false }
     }
 }
 
@@ -86,6 +103,7 @@ struct Behaviour {
     prefixed: request_response::Behaviour<Codec>,
     until_end: request_response::Behaviour<Codec>,
     unknown: request_response::Behaviour<Codec>,
+    streams: libp2p_streams::Behaviour,
 }
 
 type Dialled = oneshot::Sender<Result<(), String>>;
@@ -94,11 +112,13 @@ type Reply = oneshot::Sender<Result<Vec<u8>, String>>;
 enum Command {
     Dial(Option<PeerId>, Multiaddr, Dialled),
     Request(Which, PeerId, Vec<u8>, Reply),
+    Open(PeerId, &'static str, Opened),
 }
 
 /// The handle of a running node. The node ends when it is dropped.
 pub struct Libp2pNode {
     peer_id: PeerId,
+    transport: Transport,
     listen: Multiaddr,
     commands: mpsc::Sender<Command>,
     seen: watch::Receiver<Seen>,
@@ -112,8 +132,8 @@ impl Libp2pNode {
     pub async fn start(options: Options) -> Self {
         let peer_id = options.keypair.public().to_peer_id();
         let mut swarm = swarm(&options);
-        let any_port = "/ip4/127.0.0.1/udp/0/quic-v1".parse().expect("a literal");
-        swarm.listen_on(any_port).expect("QUIC on loopback");
+        let any_port = options.transport.any_port().parse().expect("a literal");
+        swarm.listen_on(any_port).expect("a port on loopback");
         let listen = wait::within("rust-libp2p's own listen address", async {
             loop {
                 if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
@@ -125,12 +145,17 @@ impl Libp2pNode {
         let (commands, inbox) = mpsc::channel(256);
         let (seen_writer, seen) = watch::channel(Seen::default());
         tokio::spawn(Task::new(swarm, inbox, seen_writer).run());
-        Self { peer_id, listen, commands, seen }
+        Self { peer_id, transport: options.transport, listen, commands, seen }
     }
 
     /// The node's identity.
     pub fn peer_id(&self) -> PeerId {
         self.peer_id
+    }
+
+    /// What it listens on and dials with.
+    pub fn transport(&self) -> Transport {
+        self.transport
     }
 
     /// Where the node listens, without `/p2p/…`.
@@ -175,6 +200,75 @@ impl Libp2pNode {
     }
 }
 
+/// Opens streams from a rust-libp2p node to a peer.
+struct ToPeer<'a>(&'a Libp2pNode, PeerId);
+
+impl Opener for ToPeer<'_> {
+    fn open(&self, protocol: &'static str) -> BoxFuture<'_, Result<Duplex, String>> {
+        async move {
+            let (opened, result) = oneshot::channel();
+            self.0.command(Command::Open(self.1, protocol, opened)).await;
+            result.await.unwrap_or_else(|_| Err("not connected".to_owned()))
+        }
+        .boxed()
+    }
+}
+
+impl Peer for Libp2pNode {
+    fn id(&self) -> PeerId {
+        self.peer_id
+    }
+
+    fn agent(&self) -> &str {
+        AGENT
+    }
+
+    fn address(&self) -> Multiaddr {
+        self.listen.clone()
+    }
+
+    fn dial(&self, peer: PeerId, address: Multiaddr) -> Answer<'_, ()> {
+        Libp2pNode::dial(self, Some(peer), address).boxed()
+    }
+
+    fn identified(&self, peer: PeerId) -> Answer<'_, Identified> {
+        async move {
+            let info = self.until("rust-libp2p to learn of its peer", |seen| seen.identified.get(&peer).cloned()).await;
+            Ok(Identified {
+                agent: info.agent_version,
+                protocols: info.protocols.iter().map(ToString::to_string).collect(),
+                listens: info.listen_addrs,
+                observed: Some(info.observed_addr),
+            })
+        }
+        .boxed()
+    }
+
+    fn ping(&self, peer: PeerId) -> Answer<'_, ()> {
+        async move {
+            let before = self.seen().pings.get(&peer).copied().unwrap_or(0);
+            let more = |seen: &Seen| match seen.ping_failures.last() {
+                Some(failure) => Some(Err(failure.clone())),
+                None => (*seen.pings.get(&peer)? > before).then_some(Ok(())),
+            };
+            self.until("rust-libp2p's next ping", more).await
+        }
+        .boxed()
+    }
+
+    fn ask(&self, peer: PeerId, body: Vec<u8>) -> Answer<'_, Vec<u8>> {
+        self.request(Which::Prefixed, peer, body).boxed()
+    }
+
+    fn play(&self, peer: PeerId, role: Role) -> Answer<'_, ()> {
+        async move { roles::play(role, &ToPeer(self, peer)).await }.boxed()
+    }
+
+    fn closed(&self) -> Answer<'_, usize> {
+        async { Ok(self.seen().closed.values().map(Vec::len).sum()) }.boxed()
+    }
+}
+
 fn swarm(options: &Options) -> Swarm<Behaviour> {
     let messages = |framing, name, support| {
         let codec = Codec { framing, read_bytes_max: options.read_bytes_max };
@@ -184,19 +278,35 @@ fn swarm(options: &Options) -> Swarm<Behaviour> {
             .with_max_concurrent_streams(256);
         request_response::Behaviour::with_codec(codec, [(StreamProtocol::new(name), support)], config)
     };
-    SwarmBuilder::with_existing_identity(options.keypair.clone())
-        .with_tokio()
-        .with_quic()
-        .with_behaviour(|keypair| Behaviour {
-            identify: identify::Behaviour::new(identify_config(keypair, options.signed_record)),
-            ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
-            prefixed: messages(Framing::LengthPrefixed, service::PREFIXED, ProtocolSupport::Full),
-            until_end: messages(Framing::EndOfStream, service::UNTIL_END, ProtocolSupport::Full),
-            unknown: messages(Framing::LengthPrefixed, service::UNKNOWN, ProtocolSupport::Outbound),
-        })
-        .expect("a behaviour that cannot fail")
-        .with_swarm_config(|config| config.with_idle_connection_timeout(wait::BOUND))
-        .build()
+    let keypair = &options.keypair;
+    let behaviour = Behaviour {
+        identify: identify::Behaviour::new(identify_config(keypair, options.signed_record)),
+        ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
+        prefixed: messages(Framing::LengthPrefixed, service::PREFIXED, ProtocolSupport::Full),
+        until_end: messages(Framing::EndOfStream, service::UNTIL_END, ProtocolSupport::Full),
+        unknown: messages(Framing::LengthPrefixed, service::UNKNOWN, ProtocolSupport::Outbound),
+        streams: libp2p_streams::Behaviour::default(),
+    };
+    let config = swarm::Config::with_tokio_executor().with_idle_connection_timeout(wait::BOUND);
+    Swarm::new(transport(options.transport, keypair), behaviour, keypair.public().to_peer_id(), config)
+}
+
+/// As rust-libp2p's own builder makes them.
+fn transport(transport: Transport, keypair: &Keypair) -> Boxed<(PeerId, StreamMuxerBox)> {
+    let tcp = || tcp::tokio::Transport::new(tcp::Config::default()).upgrade(Version::V1Lazy);
+    match transport {
+        Transport::TcpNoise => {
+            let noise = noise::Config::new(keypair).expect("a key for Noise");
+            tcp().authenticate(noise).multiplex(yamux::Config::default()).boxed()
+        }
+        Transport::TcpTls => {
+            let tls = tls::Config::new(keypair).expect("a certificate");
+            tcp().authenticate(tls).multiplex(yamux::Config::default()).boxed()
+        }
+        Transport::Quic => quic::tokio::Transport::new(quic::Config::new(keypair))
+            .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+            .boxed(),
+    }
 }
 
 fn identify_config(keypair: &Keypair, signed_record: bool) -> identify::Config {
@@ -251,6 +361,7 @@ impl Task {
                 let id = self.behaviour(which).send_request(&peer, body);
                 self.requests.insert((which, id), done);
             }
+            Command::Open(peer, protocol, opened) => self.swarm.behaviour_mut().streams.open(peer, protocol, opened),
         }
     }
 
@@ -301,6 +412,7 @@ impl Task {
             BehaviourEvent::Prefixed(event) => self.on_message(Which::Prefixed, event),
             BehaviourEvent::UntilEnd(event) => self.on_message(Which::UntilEnd, event),
             BehaviourEvent::Unknown(event) => self.on_message(Which::Unknown, event),
+            BehaviourEvent::Streams(event) => match event {},
         }
     }
 

@@ -1,13 +1,18 @@
 //! The strait node of these tests, with the same services as [`crate::libp2p_node`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use libp2p::{Multiaddr, PeerId};
-use strait::{Framing, Incoming, Keypair, Node, Priority, Request};
+use futures::{FutureExt, future::BoxFuture};
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+use strait::{Framing, Idle, Incoming, Keypair, Node, Priority, Request, Stream, StreamProtocol};
 
 use tokio::sync::Semaphore;
 
 use crate::libp2p_node::Libp2pNode;
+use crate::peer::Peer;
+use crate::roles::{self, Duplex, Opener, Responder};
+use crate::transport::Transport;
 use crate::{service, wait};
 
 /// How many requests a peer may have open at once: far fewer than the tests send, so that waiting for the window is
@@ -27,7 +32,20 @@ pub const UNTIL_END: Request =
 pub const UNKNOWN: Request =
     Request::new(service::UNKNOWN, service::REQUEST_BYTES_MAX, service::REPLY_BYTES_MAX, wait::BOUND, PER_PEER_MAX);
 
-/// A node with a fresh identity on a free port of 127.0.0.1 that answers [`PREFIXED`] and [`UNTIL_END`].
+/// More than the tests have open at once.
+const STREAMS_MAX: u16 = 128;
+const IDLE: Idle = Idle::After(Duration::from_secs(60));
+
+/// [`roles::PROTOCOLS`].
+pub static STREAMS: [StreamProtocol; 5] = [
+    StreamProtocol::new(roles::HALF_CLOSED, STREAMS_MAX, IDLE),
+    StreamProtocol::new(roles::LAST_WORD, STREAMS_MAX, IDLE),
+    StreamProtocol::new(roles::HEARD, STREAMS_MAX, IDLE),
+    StreamProtocol::new(roles::TRANSFER, STREAMS_MAX, IDLE),
+    StreamProtocol::new(roles::ECHO, STREAMS_MAX, IDLE),
+];
+
+/// A node with a fresh identity on free ports of 127.0.0.1, QUIC and TCP, that answers [`PREFIXED`], [`UNTIL_END`] and [`STREAMS`].
 ///
 /// # Panics
 /// When it cannot start: without it no test has a meaning.
@@ -42,7 +60,8 @@ pub async fn start() -> Node {
 pub async fn start_gated(gate: Option<Arc<Semaphore>>) -> Node {
     let node = Node::builder()
         .identity(Keypair::generate_ed25519())
-        .listen("127.0.0.1:0".parse().expect("a literal"))
+        .listen(([127, 0, 0, 1], 0).into())
+        .listen_tcp(([127, 0, 0, 1], 0).into())
         .start()
         .await
         .expect("a strait node on loopback");
@@ -56,15 +75,42 @@ pub async fn start_gated(gate: Option<Arc<Semaphore>>) -> Node {
     let until_end =
         node.serve(&UNTIL_END, Priority::Normal, async move |request: Incoming| service::answer(&request.body.into_bytes()));
     until_end.expect("a protocol is served once");
+    let responder = Responder::default();
+    for def in &STREAMS {
+        let responder = responder.clone();
+        let serve = async move |stream: Stream| responder.serve(def.name.to_owned(), Box::new(stream)).await;
+        node.serve_streams(def, Priority::Normal, serve).expect("a protocol is served once");
+    }
     node
 }
 
-/// The one address that `node` listens on.
+/// Opens streams from a strait node to a peer.
+#[derive(Debug)]
+pub struct ToPeer<'a>(pub &'a Node, pub PeerId);
+
+impl Opener for ToPeer<'_> {
+    fn open(&self, protocol: &'static str) -> BoxFuture<'_, Result<Duplex, String>> {
+        async move {
+            let def = STREAMS.iter().find(|def| def.name == protocol).ok_or("no such protocol")?;
+            let stream = self.0.open(self.1, def).await.map_err(|error| error.to_string())?;
+            Ok(Box::new(stream) as Duplex)
+        }
+        .boxed()
+    }
+}
+
+/// The addresses that `node` listens on with `transport`.
+pub fn listen_addrs(node: &Node, transport: Transport) -> Vec<Multiaddr> {
+    let is_it = |address: &Multiaddr| address.iter().any(|part| matches!(part, Protocol::Tcp(_))) == transport.is_tcp();
+    node.listen_addrs().into_iter().filter(is_it).collect()
+}
+
+/// The first of them.
 ///
 /// # Panics
-/// If it has none.
-pub fn listen_addr(node: &Node) -> Multiaddr {
-    node.listen_addrs().into_iter().next().expect("a bound node has an address")
+/// If there is none.
+pub fn listen_addr(node: &Node, transport: Transport) -> Multiaddr {
+    listen_addrs(node, transport).into_iter().next().expect("a bound node has an address")
 }
 
 /// Connects `node` to `peer` at `address`.
@@ -81,6 +127,7 @@ pub async fn connect(node: &Node, peer: PeerId, address: Multiaddr) {
 /// # Panics
 /// When it cannot.
 pub async fn dialled_by(node: &Node, libp2p: &Libp2pNode) {
-    libp2p.dial(Some(node.peer_id()), listen_addr(node)).await.expect("rust-libp2p's dial");
-    wait::poll("strait to know of rust-libp2p's connection", || node.is_connected(libp2p.peer_id()).then_some(())).await;
+    let address = listen_addr(node, libp2p.transport());
+    libp2p.dial(Some(node.peer_id()), address).await.expect("rust-libp2p's dial");
+    wait::poll("strait to know of rust-libp2p's connection", || node.is_connected(libp2p.id()).then_some(())).await;
 }

@@ -4,18 +4,24 @@
 use strait_interop::{
     libp2p_node::{AGENT, Libp2pNode, Options, Which},
     service,
+    transport::Transport,
 };
 
-async fn two() -> (Libp2pNode, Libp2pNode) {
-    let a = Libp2pNode::start(Options::default()).await;
-    let b = Libp2pNode::start(Options::default()).await;
+strait_interop::over_each_transport!(
+    identify_and_ping_both_ways,
+    requests_in_both_framings,
+    a_wrong_identity_is_refused,
+);
+
+async fn two(transport: Transport) -> (Libp2pNode, Libp2pNode) {
+    let a = Libp2pNode::start(Options::over(transport)).await;
+    let b = Libp2pNode::start(Options::over(transport)).await;
     a.dial(Some(b.peer_id()), b.listen_addr()).await.expect("the dial");
     (a, b)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn identify_and_ping_both_ways() {
-    let (a, b) = two().await;
+async fn identify_and_ping_both_ways(transport: Transport) {
+    let (a, b) = two(transport).await;
     for (here, there) in [(&a, &b), (&b, &a)] {
         let info = here.until("identify", |seen| seen.identified.get(&there.peer_id()).cloned()).await;
         assert_eq!(info.agent_version, AGENT);
@@ -24,9 +30,8 @@ async fn identify_and_ping_both_ways() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_in_both_framings() {
-    let (a, b) = two().await;
+async fn requests_in_both_framings(transport: Transport) {
+    let (a, b) = two(transport).await;
     for which in [Which::Prefixed, Which::UntilEnd] {
         for length in [0, 1, 300, service::REQUEST_BYTES_MAX] {
             let request = service::body(length, 3);
@@ -45,11 +50,10 @@ async fn requests_in_both_framings() {
     assert!(a.seen().closed.is_empty(), "the connection stays");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wrong_identity_is_refused() {
-    let a = Libp2pNode::start(Options::default()).await;
-    let b = Libp2pNode::start(Options::default()).await;
-    let c = Libp2pNode::start(Options::default()).await;
+async fn a_wrong_identity_is_refused(transport: Transport) {
+    let a = Libp2pNode::start(Options::over(transport)).await;
+    let b = Libp2pNode::start(Options::over(transport)).await;
+    let c = Libp2pNode::start(Options::over(transport)).await;
     let error = a.dial(Some(c.peer_id()), b.listen_addr()).await.expect_err("b is not c");
     assert!(error.contains(&b.peer_id().to_string()), "{error}");
 }

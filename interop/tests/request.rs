@@ -8,9 +8,23 @@ use strait_interop::{
     libp2p_node::{Libp2pNode, Options, Which},
     service,
     strait_node::{PER_PEER_MAX, PREFIXED, UNKNOWN, UNTIL_END, connect, dialled_by, start, start_gated},
+    transport::Transport,
     wait,
 };
 use tokio::{sync::Semaphore, task::JoinSet};
+
+strait_interop::over_each_transport!(
+    all_sizes_when_strait_dialled,
+    all_sizes_when_rust_libp2p_dialled,
+    an_oversized_request_is_not_sent_by_strait,
+    an_oversized_request_of_rust_libp2p_is_refused_by_strait,
+    an_oversized_reply_is_the_peers_error_and_ends_one_stream_only,
+    strait_makes_100_requests_at_once,
+    rust_libp2p_makes_100_requests_at_once,
+    rust_libp2p_makes_100_large_requests_at_once,
+    requests_that_wait_hold_up_nobody_else,
+    an_unknown_protocol_costs_one_stream_only,
+);
 
 const FRAMINGS: [(Which, &Request); 2] = [(Which::Prefixed, &PREFIXED), (Which::UntilEnd, &UNTIL_END)];
 
@@ -26,14 +40,14 @@ struct Pair {
 }
 
 impl Pair {
-    async fn strait_dials() -> Pair {
-        let pair = Pair::unconnected(Options::default()).await;
+    async fn strait_dials(transport: Transport) -> Pair {
+        let pair = Pair::unconnected(Options::over(transport)).await;
         connect(&pair.strait, pair.libp2p.peer_id(), pair.libp2p.listen_addr()).await;
         pair
     }
 
-    async fn libp2p_dials() -> Pair {
-        let pair = Pair::unconnected(Options::default()).await;
+    async fn libp2p_dials(transport: Transport) -> Pair {
+        let pair = Pair::unconnected(Options::over(transport)).await;
         dialled_by(&pair.strait, &pair.libp2p).await;
         pair
     }
@@ -92,19 +106,16 @@ async fn all_sizes(pair: &Pair) {
     pair.still_sound().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn all_sizes_when_strait_dialled() {
-    all_sizes(&Pair::strait_dials().await).await;
+async fn all_sizes_when_strait_dialled(transport: Transport) {
+    all_sizes(&Pair::strait_dials(transport).await).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn all_sizes_when_rust_libp2p_dialled() {
-    all_sizes(&Pair::libp2p_dials().await).await;
+async fn all_sizes_when_rust_libp2p_dialled(transport: Transport) {
+    all_sizes(&Pair::libp2p_dials(transport).await).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_oversized_request_is_not_sent_by_strait() {
-    let pair = Pair::strait_dials().await;
+async fn an_oversized_request_is_not_sent_by_strait(transport: Transport) {
+    let pair = Pair::strait_dials(transport).await;
     for (_, protocol) in FRAMINGS {
         let before = pair.libp2p.seen().answered;
         let body = service::body(service::REQUEST_BYTES_MAX + 1, 0);
@@ -115,9 +126,8 @@ async fn an_oversized_request_is_not_sent_by_strait() {
     pair.still_sound().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_oversized_request_of_rust_libp2p_is_refused_by_strait() {
-    let pair = Pair::libp2p_dials().await;
+async fn an_oversized_request_of_rust_libp2p_is_refused_by_strait(transport: Transport) {
+    let pair = Pair::libp2p_dials(transport).await;
     for (which, _) in FRAMINGS {
         let body = service::body(service::REQUEST_BYTES_MAX + 1, 0);
         let refused = pair.libp2p_asks(which, body).await;
@@ -128,9 +138,8 @@ async fn an_oversized_request_of_rust_libp2p_is_refused_by_strait() {
     pair.still_sound().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_oversized_reply_is_the_peers_error_and_ends_one_stream_only() {
-    let pair = Pair::strait_dials().await;
+async fn an_oversized_reply_is_the_peers_error_and_ends_one_stream_only(transport: Transport) {
+    let pair = Pair::strait_dials(transport).await;
     for (_, protocol) in FRAMINGS {
         for beyond in [1, service::REPLY_BYTES_MAX] {
             let want = service::request_for(service::REPLY_BYTES_MAX + beyond);
@@ -141,9 +150,8 @@ async fn an_oversized_reply_is_the_peers_error_and_ends_one_stream_only() {
     pair.still_sound().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn strait_makes_100_requests_at_once() {
-    let pair = Arc::new(Pair::strait_dials().await);
+async fn strait_makes_100_requests_at_once(transport: Transport) {
+    let pair = Arc::new(Pair::strait_dials(transport).await);
     let mut open = JoinSet::new();
     for index in 0..PARALLEL {
         let pair = Arc::clone(&pair);
@@ -158,20 +166,18 @@ async fn strait_makes_100_requests_at_once() {
     pair.still_sound().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rust_libp2p_makes_100_requests_at_once() {
-    libp2p_asks_at_once(|index| 100 + index * 40).await;
+async fn rust_libp2p_makes_100_requests_at_once(transport: Transport) {
+    libp2p_asks_at_once(transport, |index| 100 + index * 40).await;
 }
 
 /// rust-libp2p knows of no window of eight: the bodies of those that wait are more than strait's receive window, and must not
 /// keep those that were begun from being read.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rust_libp2p_makes_100_large_requests_at_once() {
-    libp2p_asks_at_once(|_| service::REQUEST_BYTES_MAX).await;
+async fn rust_libp2p_makes_100_large_requests_at_once(transport: Transport) {
+    libp2p_asks_at_once(transport, |_| service::REQUEST_BYTES_MAX).await;
 }
 
-async fn libp2p_asks_at_once(length: impl Fn(usize) -> usize) {
-    let pair = Arc::new(Pair::libp2p_dials().await);
+async fn libp2p_asks_at_once(transport: Transport, length: impl Fn(usize) -> usize) {
+    let pair = Arc::new(Pair::libp2p_dials(transport).await);
     let mut open = JoinSet::new();
     for index in 0..PARALLEL {
         let pair = Arc::clone(&pair);
@@ -189,11 +195,10 @@ async fn libp2p_asks_at_once(length: impl Fn(usize) -> usize) {
 
 /// Eight large requests are with strait's application, many more wait for their turn: another protocol of the same connection works
 /// on meanwhile, and those that waited are answered in the end.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_that_wait_hold_up_nobody_else() {
+async fn requests_that_wait_hold_up_nobody_else(transport: Transport) {
     let gate = Arc::new(Semaphore::new(0));
     let strait = start_gated(Some(Arc::clone(&gate))).await;
-    let libp2p = Libp2pNode::start(Options::default()).await;
+    let libp2p = Libp2pNode::start(Options::over(transport)).await;
     let pair = Arc::new(Pair { strait: Arc::new(strait), libp2p: Arc::new(libp2p) });
     dialled_by(&pair.strait, &pair.libp2p).await;
     let mut open = JoinSet::new();
@@ -221,9 +226,8 @@ async fn requests_that_wait_hold_up_nobody_else() {
     open.join_all().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_unknown_protocol_costs_one_stream_only() {
-    for pair in [Pair::strait_dials().await, Pair::libp2p_dials().await] {
+async fn an_unknown_protocol_costs_one_stream_only(transport: Transport) {
+    for pair in [Pair::strait_dials(transport).await, Pair::libp2p_dials(transport).await] {
         for _ in 0..3 {
             let error = pair.strait_asks(&UNKNOWN, vec![1, 2, 3]).await.expect_err("rust-libp2p does not serve it");
             assert!(matches!(error, RequestError::Unsupported(_)), "{error}");

@@ -1,6 +1,7 @@
 //! The stacks, each as a server and a client of the same few things.
 
 pub(crate) mod libp2p;
+#[cfg(feature = "litep2p")]
 pub(crate) mod litep2p;
 pub(crate) mod quinn;
 pub(crate) mod strait;

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use ::strait::{Builder, Idle, Incoming, Keypair, Multiaddr, Node, PeerId, Priority, Request, Stream, StreamProtocol};
+use ::strait::{Builder, Idle, Incoming, Keypair, Multiaddr, Node, PeerId, Priority, Request, Stream, StreamProtocol, TcpSecurity};
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -51,8 +51,8 @@ fn node() -> Result<Builder> {
 /// Starts the server; it serves both protocols until the returned node is dropped. What it offers decides what clients run over.
 pub(crate) async fn serve(stack: Stack) -> Result<(String, Node)> {
     let node = match stack {
-        Stack::StraitTls => node()?.listen_tcp("127.0.0.1:0".parse()?).pipe_security(&["/tls/1.0.0"]),
-        Stack::StraitNoise => node()?.listen_tcp("127.0.0.1:0".parse()?).pipe_security(&["/noise"]),
+        Stack::StraitTls => node()?.listen_tcp("127.0.0.1:0".parse()?).tcp_security(TcpSecurity::Tls),
+        Stack::StraitNoise => node()?.listen_tcp("127.0.0.1:0".parse()?).tcp_security(TcpSecurity::Noise),
         _ => node()?,
     };
     let node = node.start().await?;

@@ -10,6 +10,28 @@ use crate::error::StartError;
 use crate::node::Node;
 use crate::shared::Shared;
 
+/// How connections over TCP may be secured. QUIC has TLS built in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TcpSecurity {
+    /// TLS 1.3 where the peer can, otherwise Noise.
+    #[default]
+    Either,
+    /// Nothing but TLS 1.3.
+    Tls,
+    /// Nothing but Noise.
+    Noise,
+}
+
+impl TcpSecurity {
+    fn names(self) -> &'static [&'static str] {
+        match self {
+            TcpSecurity::Either => &["/tls/1.0.0", "/noise"],
+            TcpSecurity::Tls => &["/tls/1.0.0"],
+            TcpSecurity::Noise => &["/noise"],
+        }
+    }
+}
+
 /// Collects what a node is to be. Every part has a default: a fresh identity, any free port on all interfaces, the default limits.
 #[derive(Debug, Clone)]
 pub struct Builder {
@@ -17,9 +39,9 @@ pub struct Builder {
     listen: Vec<SocketAddr>,
     listen_tcp: Vec<SocketAddr>,
     announce: Vec<Multiaddr>,
+    tcp_security: TcpSecurity,
     limits: Limits,
     agent: String,
-    pipe_security: Option<&'static [&'static str]>,
 }
 
 impl Builder {
@@ -29,9 +51,9 @@ impl Builder {
             listen: Vec::new(),
             listen_tcp: Vec::new(),
             announce: Vec::new(),
+            tcp_security: TcpSecurity::default(),
             limits: Limits::default(),
             agent: concat!("strait/", env!("CARGO_PKG_VERSION")).to_owned(),
-            pipe_security: None,
         }
     }
 
@@ -67,11 +89,11 @@ impl Builder {
         self
     }
 
-    /// Which ways to secure a TCP connection are offered, the preferred one first: of `/tls/1.0.0` and `/noise`. Both are by default, TLS first,
-    /// since it costs less. For tests and comparisons; names that are not known are never agreed on.
+    /// How connections over TCP may be secured, dialled ones and accepted ones. A peer that shares none of it is told apart from one that is
+    /// not there: [`DialError::Incompatible`](strait_core::DialError::Incompatible).
     #[must_use]
-    pub fn pipe_security(mut self, names: &'static [&'static str]) -> Builder {
-        self.pipe_security = Some(names);
+    pub fn tcp_security(mut self, security: TcpSecurity) -> Builder {
+        self.tcp_security = security;
         self
     }
 
@@ -113,9 +135,7 @@ impl Builder {
         let config = Config { keypair, agent: self.agent, limits: self.limits, listen: true };
         let shared = Shared::new(config, driver::system_env()?, std::sync::Arc::new(TokioRuntime::default()))?;
         shared.set_declared(declared);
-        if let Some(names) = self.pipe_security {
-            shared.set_pipe_security(names);
-        }
+        shared.set_pipe_security(self.tcp_security.names());
         shared.set_listening(sockets.local_addrs(), sockets.reachable_addrs());
         tokio::spawn(driver::run(shared.clone(), sockets));
         Ok(Node::from_shared(shared))

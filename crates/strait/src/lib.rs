@@ -53,7 +53,7 @@ mod tcp;
 pub mod turn;
 
 pub use address::{Way, quic_address, socket_address, tcp_address};
-pub use builder::Builder;
+pub use builder::{Builder, TcpSecurity};
 pub use error::{ConnectError, OpenError, PingError, ServeError, StartError};
 pub use handler::{Incoming, IntoReply};
 pub use node::Node;

@@ -319,8 +319,7 @@ impl Node {
 
     /// Where a peer is reached now, and the smoothed round-trip time.
     pub fn path(&self, peer: PeerId) -> Option<(Multiaddr, Duration)> {
-        let (address, rtt) = self.shared().lock().core.path(&peer)?;
-        Some((crate::address::quic_address(address), rtt))
+        self.shared().lock().core.path(&peer)
     }
 
     /// All counters of the core.

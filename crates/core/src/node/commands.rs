@@ -1,6 +1,5 @@
 //! What an application may ask for. Typed calls rather than one enum of commands: each has its own result.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -80,9 +79,9 @@ impl Node {
     }
 
     /// The address at which a peer is reached now, and the smoothed round-trip time.
-    pub fn path(&self, peer: &PeerId) -> Option<(SocketAddr, Duration)> {
+    pub fn path(&self, peer: &PeerId) -> Option<(Multiaddr, Duration)> {
         let conn = self.conn(self.slot_of(peer)?)?;
-        Some((conn.quic.remote(), conn.quic.rtt()))
+        Some((conn.address(), conn.quic.rtt()))
     }
 
     /// Where this node is bound: addresses of its interfaces, none a wildcard. [`peers::own`](crate::peers::own) says who is told which.

@@ -2,7 +2,7 @@
 //!
 //! Each starts at its floor and doubles while the peer makes use of it, as long as the ledger grants the worst case of what the QUIC
 //! crate may then hold. Windows are bounded by the measured rate times the delay that is acceptable. What was offered to a peer cannot be taken
-//! back, so grants stay until the connection ends.
+//! back, so grants stay until the connection ends, and windows leave room for streams.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,6 +20,8 @@ pub(super) struct Credit {
     grant: Grant,
     /// What the grant may grow to; the rest of the account is for messages.
     ceiling: u64,
+    /// What of it windows leave to streams.
+    reserve: u64,
     pub(super) receive_window: u64,
     send_window: u64,
     pub(super) streams: u32,
@@ -39,7 +41,10 @@ impl Credit {
         let (receive_window, send_window, streams) = (limits.receive_window_min, limits.send_window_min, limits.streams_min);
         let grant = account.grant(cost(receive_window, send_window, streams))?;
         let mark = Mark { at: now, bytes_in: 0, bytes_out: 0 };
-        Some(Credit { grant, ceiling: limits.credit_ceiling(), receive_window, send_window, streams, mark })
+        let ceiling = limits.credit_ceiling();
+        // Where not all fit, each has a half.
+        let reserve = Limits::streams_cost(limits.streams_max.into()).min(ceiling / 2);
+        Some(Credit { grant, ceiling, reserve, receive_window, send_window, streams, mark })
     }
 
     /// Widens the receive window past its usual bound: doubled if that is granted, else by `step` if that is. Returns the new one.
@@ -47,6 +52,14 @@ impl Credit {
         let steps = [self.receive_window.saturating_mul(2), self.receive_window.saturating_add(step)];
         let granted = |wider: &u64| *wider <= u64::from(u32::MAX) && self.grow(*wider, self.send_window, self.streams);
         steps.into_iter().find(granted)
+    }
+
+    /// Leaves what all the streams would cost that there may be: a peer that keeps its streams open waits for the next one until there is
+    /// credit, and windows never give any back.
+    fn grow_windows(&mut self, receive_window: u64, send_window: u64) -> bool {
+        let streams = Limits::streams_cost(self.streams.into()).max(self.reserve);
+        let room = self.ceiling.saturating_sub(streams);
+        cost(receive_window, send_window, 0) <= room && self.grow(receive_window, send_window, self.streams)
     }
 
     fn grow(&mut self, receive_window: u64, send_window: u64, streams: u32) -> bool {
@@ -91,16 +104,16 @@ impl Node {
         let due = passed >= round;
         // Using half of a window in less than a round trip need not be measured to the end.
         let delay = limits.delay_max.max(round.saturating_mul(2));
-        let (receive, send, streams) = (conn.credit.receive_window, conn.credit.send_window, conn.credit.streams);
+        let (receive, send) = (conn.credit.receive_window, conn.credit.send_window);
         if let Some(more) = doubled(receive, limits.receive_window_max, moved_in, per(moved_in, passed, delay))
-            && conn.credit.grow(more, send, streams)
+            && conn.credit.grow_windows(more, send)
         {
             conn.quic.set_receive_window(more);
             grown = grown.saturating_add(1);
         }
         let receive = conn.credit.receive_window;
         if let Some(more) = doubled(send, limits.send_window_max, moved_out, per(moved_out, passed, delay))
-            && conn.credit.grow(receive, more, streams)
+            && conn.credit.grow_windows(receive, more)
         {
             conn.quic.set_send_window(more);
             grown = grown.saturating_add(1);
@@ -123,4 +136,49 @@ fn per(bytes: u64, passed: Duration, time: Duration) -> u64 {
     let micros = passed.as_micros().max(1);
     let product = u128::from(bytes).saturating_mul(time.as_micros());
     u64::try_from(product.checked_div(micros).unwrap_or(u128::MAX)).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::Ledger;
+
+    fn fresh(limits: &Limits) -> Credit {
+        let ledger = Ledger::new(limits.memory_bytes);
+        let account = ledger.open(limits.connection_floor(), limits.connection_bytes_max).expect("a floor");
+        Credit::new(&account, limits, Instant::now()).expect("the floor covers it")
+    }
+
+    fn grow_all_windows(credit: &mut Credit, limits: &Limits) {
+        loop {
+            let receive = credit.receive_window.saturating_mul(2).min(limits.receive_window_max);
+            let send = credit.send_window.saturating_mul(2).min(limits.send_window_max);
+            let wider = receive > credit.receive_window && credit.grow_windows(receive, credit.send_window);
+            if !(wider || send > credit.send_window && credit.grow_windows(credit.receive_window, send)) {
+                return;
+            }
+        }
+    }
+
+    /// A peer that keeps its streams open never gets credit back by ending one: with other peers' limits of 256, and ours, 100 of them at once after
+    /// a large transfer waited without end.
+    #[test]
+    fn windows_that_have_grown_leave_room_for_all_streams() {
+        let limits = Limits::default();
+        let mut credit = fresh(&limits);
+        grow_all_windows(&mut credit, &limits);
+        assert_eq!(credit.receive_window, limits.receive_window_max, "nor do streams that may come cost one direction its speed");
+        while credit.streams < limits.streams_max {
+            let more = credit.streams.saturating_mul(2).min(limits.streams_max);
+            assert!(credit.grow(credit.receive_window, credit.send_window, more), "stuck at {} streams", credit.streams);
+        }
+    }
+
+    #[test]
+    fn streams_that_may_come_leave_half_of_a_small_room_to_windows() {
+        let limits = Limits { connection_bytes_max: 4 << 20, ..Limits::default() };
+        let mut credit = fresh(&limits);
+        grow_all_windows(&mut credit, &limits);
+        assert!(credit.receive_window > limits.receive_window_min, "{credit:?}");
+    }
 }

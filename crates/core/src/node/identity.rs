@@ -67,7 +67,7 @@ pub fn tcp_address(address: SocketAddr) -> Multiaddr {
 
 impl super::state::ConnState {
     /// Where its peer is seen.
-    fn address(&self) -> Multiaddr {
+    pub(super) fn address(&self) -> Multiaddr {
         match &self.quic {
             Transport::Quic(quic) => quic_address(quic.remote()),
             Transport::Pipe(pipe) => tcp_address(pipe.remote),

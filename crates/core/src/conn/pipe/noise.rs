@@ -28,7 +28,7 @@ use super::{PipeError, Secured, YAMUX};
 pub(crate) const NAME: &str = "/noise";
 
 /// What the identity key signs: this, then the Noise static key.
-const SIGNED_PREFIX: &[u8] = b"libp2p-noise-static-key:";
+const SIGNED_PREFIX: &[u8] = b"noise-libp2p-static-key:";
 
 /// Bytes of a frame's length.
 const LENGTH_BYTES: usize = 2;

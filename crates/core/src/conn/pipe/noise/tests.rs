@@ -125,6 +125,15 @@ fn both_sides_learn_each_other_and_agree_on_the_multiplexer() {
     }
 }
 
+/// The prefix is written out here: with one of their own, our two sides would agree, and with nobody else.
+#[test]
+fn the_identity_key_signs_what_the_specification_says() {
+    let own = identity(1);
+    let payload = Payload::decode(&own.payload, &PayloadLimits::default()).unwrap();
+    let signed = [&b"noise-libp2p-static-key:"[..], &resolver::public_key(own.secret)].concat();
+    assert!(key(1).public().verify(&signed, payload.identity_sig));
+}
+
 #[test]
 fn every_kind_of_identity_key() {
     for bytes in [
