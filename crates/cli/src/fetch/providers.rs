@@ -82,6 +82,12 @@ struct Silence {
 }
 
 impl Silence {
+    /// What it comes to when nobody waits for it any more. One that has answered before was lost, whatever dialling it anew says.
+    fn end(&self, answered: bool) -> Failure {
+        let lost = answered && self.failure.code == Code::Unreachable;
+        Failure { code: if lost { Code::Lost } else { self.failure.code }, ..self.failure.clone() }
+    }
+
     /// At the first contact: a request that was lost is tried again a few times. That nobody is there is believed at once.
     fn may_be_a_mishap(&self) -> bool {
         self.failure.code != Code::Unreachable && self.times < FIRST_TRIES
@@ -180,13 +186,13 @@ impl<F: Fetch> Providers<F> {
         let mut hope = false;
         for member in &self.0.members {
             let health = lock(&member.health);
-            let silent = health.silence.as_ref().map(|silence| &silence.failure);
+            let silent = health.silence.as_ref().map(|silence| silence.end(health.answered));
             let met = health.answered || self.0.timeout.is_some() || health.silence.as_ref().is_none_or(Silence::may_be_a_mishap);
             hope |= health.out.is_none() && in_time && met;
-            if let Some(failure) = health.out.as_ref().or(silent)
-                && worst.as_ref().is_none_or(|worst| rank(failure) < rank(worst))
+            if let Some(failure) = health.out.clone().or(silent)
+                && worst.as_ref().is_none_or(|worst| rank(&failure) < rank(worst))
             {
-                worst = Some(failure.clone());
+                worst = Some(failure);
             }
         }
         if hope {
