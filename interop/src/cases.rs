@@ -45,8 +45,7 @@ pub enum Case {
 
 impl Case {
     /// All of them, in the order in which they run.
-    pub const ALL: [Case; 6] =
-        [Case::Identify, Case::Ping, Case::Request, Case::HalfClosed, Case::Transfer, Case::Parallel];
+    pub const ALL: [Case; 6] = [Case::Identify, Case::Ping, Case::Request, Case::HalfClosed, Case::Transfer, Case::Parallel];
 
     /// What it is called in the table.
     pub fn name(self) -> &'static str {
@@ -114,7 +113,11 @@ impl Pair<'_> {
         let told = self.peer.identified(self.strait.peer_id()).await?;
         expect(told.agent.starts_with("strait/"), "the agent of strait", &told)?;
         expect(told.listens.iter().any(|address| bare(address) == ours), "strait's address", &told)?;
-        expect(told.observed.as_ref().is_some_and(|address| self.is_observed(address)), "its own address as strait sees it", &told)?;
+        expect(
+            told.observed.as_ref().is_some_and(|address| self.is_observed(address)),
+            "its own address as strait sees it",
+            &told,
+        )?;
         let spoken = roles::PROTOCOLS.into_iter().chain([service::PREFIXED, "/ipfs/id/1.0.0", "/ipfs/ping/1.0.0"]);
         for protocol in spoken.clone() {
             expect(told.protocols.iter().any(|told| told == protocol), protocol, &told)?;

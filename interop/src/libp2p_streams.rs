@@ -11,11 +11,7 @@ use std::{
 
 use libp2p::{
     Multiaddr, PeerId, Stream, StreamProtocol,
-    core::{
-        Endpoint, InboundUpgrade, UpgradeInfo,
-        transport::PortUse,
-        upgrade::ReadyUpgrade,
-    },
+    core::{Endpoint, InboundUpgrade, UpgradeInfo, transport::PortUse, upgrade::ReadyUpgrade},
     swarm::{
         ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler,
         SubstreamProtocol, ToSwarm,

@@ -123,11 +123,7 @@ fn note_identity(seen: &mut Seen, event: IdentifyEvent) {
 }
 
 /// Notes all events of a protocol.
-async fn note<E>(
-    mut events: impl futures::Stream<Item = E> + Unpin,
-    seen: watch::Sender<Seen>,
-    change: impl Fn(&mut Seen, E),
-) {
+async fn note<E>(mut events: impl futures::Stream<Item = E> + Unpin, seen: watch::Sender<Seen>, change: impl Fn(&mut Seen, E)) {
     while let Some(event) = events.next().await {
         seen.send_modify(|seen| change(seen, event));
     }

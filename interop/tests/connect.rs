@@ -10,10 +10,7 @@ use strait_interop::{
     wait,
 };
 
-strait_interop::over_each_transport!(
-    identities_of_other_key_types,
-    both_dial_at_once,
-);
+strait_interop::over_each_transport!(identities_of_other_key_types, both_dial_at_once,);
 
 async fn ask_both_ways(strait: &Node, libp2p: &Libp2pNode) {
     let body = service::body(1_000, 9);

@@ -7,11 +7,7 @@ use strait_interop::{
     transport::Transport,
 };
 
-strait_interop::over_each_transport!(
-    identify_and_ping_both_ways,
-    requests_in_both_framings,
-    a_wrong_identity_is_refused,
-);
+strait_interop::over_each_transport!(identify_and_ping_both_ways, requests_in_both_framings, a_wrong_identity_is_refused,);
 
 async fn two(transport: Transport) -> (Libp2pNode, Libp2pNode) {
     let a = Libp2pNode::start(Options::over(transport)).await;

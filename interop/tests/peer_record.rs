@@ -32,7 +32,7 @@ async fn rust_libp2p_accepts_identify_with_our_record() {
     dialled_by(&strait, &libp2p).await;
     let info =
         libp2p.until("rust-libp2p to learn of strait by identify", |seen| seen.identified.get(&strait.peer_id()).cloned()).await;
-    assert_eq!(info.listen_addrs, [listen_addr(&strait, Transport::Quic)]);
+    assert_eq!(info.listen_addrs, [Transport::Quic, Transport::TcpTls].map(|transport| listen_addr(&strait, transport)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -41,7 +41,7 @@ async fn the_code_of_rust_libp2p_verifies_our_record() {
     let bytes = strait.peer_record(Scope::Loopback).expect("it listens on loopback");
     let envelope = SignedEnvelope::from_protobuf_encoding(&bytes).expect("an envelope");
     let record = PeerRecord::from_signed_envelope_interop(envelope).expect("a good record");
-    let addresses: Vec<Multiaddr> = vec![listen_addr(&strait, Transport::Quic)];
+    let addresses: Vec<Multiaddr> = [Transport::Quic, Transport::TcpTls].map(|transport| listen_addr(&strait, transport));
     assert_eq!((record.peer_id(), record.addresses()), (strait.peer_id(), &addresses[..]));
     let mut forged = bytes.to_vec();
     *forged.last_mut().expect("a signature") ^= 1;

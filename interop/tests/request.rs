@@ -131,6 +131,10 @@ async fn an_oversized_request_of_rust_libp2p_is_refused_by_strait(transport: Tra
     for (which, _) in FRAMINGS {
         let body = service::body(service::REQUEST_BYTES_MAX + 1, 0);
         let refused = pair.libp2p_asks(which, body).await;
+        // Its Yamux reads a reset as an end, and an end is a reply of nothing where the end of the stream frames it.
+        if transport != Transport::Quic && which == Which::UntilEnd && refused.as_ref().is_ok_and(Vec::is_empty) {
+            continue;
+        }
         let text = refused.expect_err("strait takes no larger request");
         // The stream ended, nothing else: no timeout, no lost connection, no missing protocol.
         assert!(!text.contains("imeout") && !text.contains("onnection was closed"), "{text}");

@@ -22,10 +22,9 @@ fn main() {
     let redis = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status();
     let there = redis.is_ok_and(|status| status.success());
     let pairs = [("strait_dials_strait", STRAIT, STRAIT)];
-    let pairs = pairs.into_iter().chain([
-        ("strait_dials_rust_libp2p", STRAIT, RUST_LIBP2P),
-        ("rust_libp2p_dials_strait", RUST_LIBP2P, STRAIT),
-    ]);
+    let pairs = pairs
+        .into_iter()
+        .chain([("strait_dials_rust_libp2p", STRAIT, RUST_LIBP2P), ("rust_libp2p_dials_strait", RUST_LIBP2P, STRAIT)]);
     let mut trials = Vec::new();
     for (name, dialer, listener) in pairs {
         for transport in Transport::ALL {

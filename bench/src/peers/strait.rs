@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use ::strait::{Builder, Idle, Incoming, Keypair, Multiaddr, Node, PeerId, Priority, Request, Stream, StreamProtocol, TcpSecurity};
+use ::strait::{
+    Builder, Idle, Incoming, Keypair, Multiaddr, Node, PeerId, Priority, Request, Stream, StreamProtocol, TcpSecurity,
+};
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};

@@ -124,6 +124,7 @@ async fn a_provider_that_leaves() {
     assert_code(&output, 15);
     assert_explained(&output);
     let (_, said) = code_of(&output);
-    assert_eq!(said.matches("trying again").count(), 1, "{said}");
+    // Not for each of the requests that it leaves behind. It may answer once more while it closes.
+    assert!((1..=3).contains(&said.matches("trying again").count()), "{said}");
     assert_nothing_in_place(to.path());
 }

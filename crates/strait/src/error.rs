@@ -49,7 +49,7 @@ pub struct ConnectError {
     /// What was tried, for how long, and why it failed, for each address.
     pub attempts: Vec<Attempt>,
     /// Why nothing was tried at all, if it was not.
-    pub error: Option<DialError>,
+    pub error: Option<Box<DialError>>,
 }
 
 impl std::fmt::Display for ConnectError {
@@ -70,7 +70,7 @@ impl std::fmt::Display for ConnectError {
 
 impl ConnectError {
     pub(crate) fn whole(peer: PeerId, error: DialError) -> ConnectError {
-        ConnectError { peer, attempts: Vec::new(), error: Some(error) }
+        ConnectError { peer, attempts: Vec::new(), error: Some(Box::new(error)) }
     }
 
     /// The error that says most: a wrong identity before a refusal before silence.
@@ -86,7 +86,7 @@ impl ConnectError {
             DialError::BadAddress(_) | DialError::TooMany => 7,
         };
         let attempts = self.attempts.iter().map(|attempt| &attempt.error);
-        let first = attempts.chain(&self.error).min_by_key(|error| weight(error));
+        let first = attempts.chain(self.error.as_deref()).min_by_key(|error| weight(error));
         first.cloned().unwrap_or_else(|| DialError::BadAddress("no address".to_owned()))
     }
 }

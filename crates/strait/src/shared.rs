@@ -388,7 +388,7 @@ impl State {
             }
             Event::Connected { peer, .. } => self.tell_wanted(&peer, &Ok(())),
             Event::Unreachable { peer, attempts, error } => {
-                self.tell_wanted(&peer, &Err(ConnectError { peer, attempts, error }));
+                self.tell_wanted(&peer, &Err(ConnectError { peer, attempts, error: error.map(Box::new) }));
             }
             Event::Lookup { id, question } => {
                 let (shared, answer) = (shared.clone(), shared.runtime.resolve(question));

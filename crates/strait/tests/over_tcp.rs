@@ -27,9 +27,14 @@ async fn nobody_listens() {
 async fn both_sides_must_share_a_way_to_secure_it() {
     use TcpSecurity::{Either, Noise, Tls};
     let any: std::net::SocketAddr = "127.0.0.1:0".parse().expect("an address");
-    for (dials, listens, meet) in
-        [(Noise, Either, true), (Either, Noise, true), (Tls, Either, true), (Either, Tls, true), (Tls, Noise, false), (Noise, Tls, false)]
-    {
+    for (dials, listens, meet) in [
+        (Noise, Either, true),
+        (Either, Noise, true),
+        (Tls, Either, true),
+        (Either, Tls, true),
+        (Tls, Noise, false),
+        (Noise, Tls, false),
+    ] {
         let client = Node::builder().listen(any).tcp_security(dials).start().await.expect("starts");
         let server = Node::builder().listen(any).listen_tcp(any).tcp_security(listens).start().await.expect("starts");
         let tcp = server.listen_addrs().into_iter().find(|address| address.to_string().contains("/tcp/")).expect("it listens");

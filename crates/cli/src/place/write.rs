@@ -12,6 +12,9 @@ use crate::exit::Failure;
 use crate::manifest::{Entry, Kind, Listing, Part};
 use crate::tree::{Hash, Shape, verify};
 
+/// Files that can be written to at once, if they are longer than a chunk: more than there are writers, so that two files rarely share one.
+const TURNS: usize = 16;
+
 /// All that is needed to check and write chunks, from several threads at once.
 #[derive(Debug)]
 pub struct Site {
@@ -22,6 +25,9 @@ pub struct Site {
     pub(super) listing: Arc<Listing>,
     any_present: bool,
     present_bytes: u64,
+    /// Held while a long file is written to, each for many files: the system lets one write to a file at a time, and others that try spend
+    /// their time on waiting busily.
+    turns: [Mutex<()>; TURNS],
     /// Held while chunks are made safe. Says whether the folders, and the files made before the first chunk, are safe already.
     marking: Mutex<bool>,
 }
@@ -73,7 +79,7 @@ impl Site {
         present_bytes: u64,
     ) -> Site {
         let listing = Arc::new(listing);
-        Site { places, temp, chunks, listing, any_present, present_bytes, marking: Mutex::new(false) }
+        Site { places, temp, chunks, listing, any_present, present_bytes, turns: Default::default(), marking: Mutex::new(false) }
     }
 
     /// The entries.
@@ -230,6 +236,8 @@ impl Site {
             None => folder.file(name, true),
         });
         let file = file.map_err(|error| creation(path, "create the file", &error))?;
+        let turn = only_chunk(entry, self.chunks).is_none().then(|| &self.turns[entry.start as usize % TURNS]);
+        let _turn = turn.map(|turn| turn.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
         file.write(part.in_file, bytes).map_err(|error| at(path, "write", &error))
     }
 

@@ -143,6 +143,7 @@ mod tests {
     use super::*;
     use crate::budget::Ledger;
 
+    #[allow(clippy::disallowed_methods, reason = "any instant will do to start from")]
     fn fresh(limits: &Limits) -> Credit {
         let ledger = Ledger::new(limits.memory_bytes);
         let account = ledger.open(limits.connection_floor(), limits.connection_bytes_max).expect("a floor");

@@ -345,10 +345,16 @@ impl Node {
         };
         // What is this node's own fault says nothing about the address.
         let ours = matches!(error, DialError::Full(_) | DialError::Closing | DialError::NoWay(_));
+        let refused = matches!(error, DialError::Refused(_));
         let Some(entrant) = wish.race.failed(now, number, error).filter(|_| !ours) else {
             return;
         };
-        rests.failed(now, Of::Address(entrant.way, entrant.at), &mut self.random);
+        let of = Of::Address(entrant.way, entrant.at);
+        if refused {
+            // It is there, and has no room now: whoever waits ever longer for it never gets in beside those who do not.
+            return rests.refused(now, of, &mut self.random);
+        }
+        rests.failed(now, of, &mut self.random);
         self.book.failed(now, &wish.peer, &entrant.via.unwrap_or_else(|| entrant.way.address(entrant.at)));
     }
 
@@ -394,7 +400,11 @@ impl Node {
         let Some(peer) = self.dialling.wishes.get(wish).map(|wish| wish.peer) else {
             return;
         };
-        self.dialling.rests.failed(now, Of::Peer(peer), &mut self.random);
+        let refused = self.dialling.wishes.get(wish).is_some_and(|wish| wish.race.was_refused());
+        match refused {
+            true => self.dialling.rests.refused(now, Of::Peer(peer), &mut self.random),
+            false => self.dialling.rests.failed(now, Of::Peer(peer), &mut self.random),
+        }
         self.tell_unreachable(now, wish, None);
     }
 

@@ -259,6 +259,11 @@ impl Race {
         Some(entrant)
     }
 
+    /// Whether somebody was there and had no room.
+    pub fn was_refused(&self) -> bool {
+        self.failed.iter().any(|attempt| matches!(attempt.error, DialError::Refused(_)))
+    }
+
     /// The attempt that led to the peer.
     pub fn won(&mut self, number: u32) -> Option<Entrant> {
         self.take(number).map(|running| running.entrant)

@@ -31,6 +31,12 @@ struct Rest {
 pub(crate) struct Rests(BTreeMap<Of, Rest>);
 
 impl Rests {
+    /// Notes that somebody is there who had no room: the shortest wait, however often.
+    pub(crate) fn refused(&mut self, now: Instant, of: Of, random: &mut Random) {
+        self.reached(of);
+        self.failed(now, of, random);
+    }
+
     /// Notes a failure; the wait doubles with each in a row.
     pub(crate) fn failed(&mut self, now: Instant, of: Of, random: &mut Random) {
         if self.0.len() >= RESTS_MAX && !self.0.contains_key(&of) {
@@ -100,6 +106,10 @@ mod tests {
         rests.reached(address(1));
         rests.failed(now, address(1), &mut random);
         assert!(rests.until(address(1)).expect("it rests") - now < REST_FIRST * 2, "it begins anew");
+        for _ in 0..12 {
+            rests.refused(now, address(1), &mut random);
+            assert!(rests.until(address(1)).expect("it rests") - now < REST_FIRST * 2, "whoever refuses is there");
+        }
     }
 
     /// Nodes that fail together come back spread over half of the wait: the circular mean of their times is near 0, where 1 is in step.

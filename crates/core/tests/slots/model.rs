@@ -340,9 +340,7 @@ impl World {
         }
         if self.find_seat(agent) {
             // The handshake has taken its round trips; now it can ask.
-            if self.agents[agent].kind != Kind::Attacker {
-                self.ask(agent);
-            } else if self.plan.attack.is_some_and(|attack| attack.asks.is_some()) {
+            if self.agents[agent].kind != Kind::Attacker || self.plan.attack.is_some_and(|attack| attack.asks.is_some()) {
                 self.ask(agent);
             }
         } else if self.agents[agent].kind != Kind::Attacker {

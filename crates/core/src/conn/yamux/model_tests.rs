@@ -386,8 +386,14 @@ proptest! {
 #[test]
 fn a_frame_that_nobody_wants_passes_a_pipe_of_one_byte() {
     let plan = Plan { opener: 1, priority: Priority::Bulk, bytes: [0, 14_142], ends: [End::Finish; 2], stop: Some(0) };
-    let around =
-        Around { receive_window: 2048, send_window: 4096, credit: 1, capacity: [1, 144], chunk: 1, dice: 2_101_930_347_585_691_912 };
+    let around = Around {
+        receive_window: 2048,
+        send_window: 4096,
+        credit: 1,
+        capacity: [1, 144],
+        chunk: 1,
+        dice: 2_101_930_347_585_691_912,
+    };
     run(vec![plan], &around);
 }
 
