@@ -41,7 +41,7 @@ async fn the_code_of_rust_libp2p_verifies_our_record() {
     let bytes = strait.peer_record(Scope::Loopback).expect("it listens on loopback");
     let envelope = SignedEnvelope::from_protobuf_encoding(&bytes).expect("an envelope");
     let record = PeerRecord::from_signed_envelope_interop(envelope).expect("a good record");
-    let addresses: Vec<Multiaddr> = [Transport::Quic, Transport::TcpTls].map(|transport| listen_addr(&strait, transport));
+    let addresses: [Multiaddr; 2] = [Transport::Quic, Transport::TcpTls].map(|transport| listen_addr(&strait, transport));
     assert_eq!((record.peer_id(), record.addresses()), (strait.peer_id(), &addresses[..]));
     let mut forged = bytes.to_vec();
     *forged.last_mut().expect("a signature") ^= 1;
