@@ -179,6 +179,7 @@ pub(super) struct Outbox {
     message: Message,
     header: Option<BytesMut>,
     pace: Pace,
+    finishes: bool,
 }
 
 pub(super) enum Send {
@@ -195,7 +196,12 @@ impl Outbox {
             framing::put_header(message.len(), &mut header);
             header
         });
-        Outbox { message, header, pace: Pace::new(Direction::Out) }
+        Outbox { message, header, pace: Pace::new(Direction::Out), finishes: true }
+    }
+
+    /// Does not end our direction behind the message: its owner does.
+    pub(super) fn left_open(self) -> Outbox {
+        Outbox { finishes: false, ..self }
     }
 
     pub(super) fn drive(&mut self, io: &mut StreamIo<'_>) -> Send {
@@ -206,7 +212,9 @@ impl Outbox {
             self.header = None;
         }
         if self.header.is_none() && io.give_message(&mut self.message) {
-            io.finish();
+            if self.finishes {
+                io.finish();
+            }
             if io.flushed() {
                 return Send::Gone;
             }
