@@ -241,12 +241,16 @@ let closed = 0
 node.addEventListener('peer:identify', event => identified.set(event.detail.peerId.toString(), event.detail))
 node.addEventListener('connection:close', () => closed++)
 
-async function until (found) {
-  for (;;) {
+// Generous: it only keeps a broken run from hanging.
+const BOUND_MS = 20_000
+
+async function until (what, found) {
+  for (const end = Date.now() + BOUND_MS; Date.now() < end;) {
     const value = found()
     if (value != null) return value
     await new Promise(resolve => setTimeout(resolve, 10))
   }
+  throw new Error(`waited ${BOUND_MS} ms in vain for ${what}`)
 }
 
 function peerIdOf (name) {
@@ -260,7 +264,7 @@ const COMMANDS = {
     await node.dial(multiaddr(`${address}/p2p/${peer}`))
   },
   async identified ({ peer }) {
-    const found = await until(() => identified.get(peer))
+    const found = await until('identify', () => identified.get(peer))
     return {
       agent: found.agentVersion,
       protocols: found.protocols,

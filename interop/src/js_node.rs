@@ -88,9 +88,9 @@ impl JsNode {
             return Err("the process has no pipes".to_owned());
         };
         let mut lines = BufReader::new(stdout).lines();
-        let first = wait::within("js-libp2p's first line", lines.next_line()).await;
-        let first: Value = match first {
-            Ok(Some(line)) => serde_json::from_str(&line).map_err(|error| format!("{line}: {error}"))?,
+        let first: Value = match tokio::time::timeout(wait::BOUND, lines.next_line()).await {
+            Err(_) => return Err(format!("js-libp2p said nothing within {:?}", wait::BOUND)),
+            Ok(Ok(Some(line))) => serde_json::from_str(&line).map_err(|error| format!("{line}: {error}"))?,
             _ => return Err("js-libp2p ended at once; what it said stands above".to_owned()),
         };
         let address: Multiaddr = text(&first["address"])?.parse().map_err(|error| format!("{first}: {error}"))?;

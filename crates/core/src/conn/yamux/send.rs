@@ -66,6 +66,14 @@ impl Lanes {
     }
 }
 
+/// Appends the header of a data frame. Returns how many bytes it has.
+fn data_header(flags: u16, stream: u32, body: usize, out: &mut Vec<Bytes>) -> usize {
+    let length = u32::try_from(body).unwrap_or(u32::MAX);
+    let header = Header { kind: Kind::Data, flags, stream, length }.encode();
+    out.push(BytesMut::from(&header[..]).freeze());
+    header.len()
+}
+
 impl Session {
     /// Appends whole frames to `out`, about `max` bytes of them: control frames first, then data. Returns how many bytes; 0 when there is
     /// nothing to send now. Data is not copied: a header is a chunk of its own before it. What was appended counts as sent: it must reach the
@@ -98,7 +106,10 @@ impl Session {
         bytes
     }
 
-    /// Writes one data frame of a stream, with at most `max` bytes of body. Returns how many bytes left.
+    /// Writes one data frame of a stream, with at most `max` bytes of body, and behind the last one its end. Returns how many bytes left.
+    ///
+    /// FIN has a frame of its own: the specification lets it stand on any frame, but js-libp2p reads the flags before the body, and takes a
+    /// stream that it has ended itself for closed by then, and the body for nothing.
     fn write_data(&mut self, lane: usize, id: u32, max: usize, out: &mut Vec<Bytes>) -> usize {
         let Some(stream) = self.streams.get_mut(&id) else {
             return 0;
@@ -115,11 +126,9 @@ impl Session {
         }
         let body = max.min(usize::try_from(stream.queued).unwrap_or(usize::MAX));
         let ends = stream.send == Send::Ending && body as u64 == stream.queued;
-        let flags = [(std::mem::take(&mut stream.syn), SYN), (std::mem::take(&mut stream.ack), ACK), (ends, FIN)];
+        let flags = [(std::mem::take(&mut stream.syn), SYN), (std::mem::take(&mut stream.ack), ACK), (ends && body == 0, FIN)];
         let flags = flags.iter().fold(0, |all, (set, flag)| if *set { all | flag } else { all });
-        let length = u32::try_from(body).unwrap_or(u32::MAX);
-        let header = Header { kind: Kind::Data, flags, stream: id, length }.encode();
-        out.push(BytesMut::from(&header[..]).freeze());
+        let mut bytes = data_header(flags, id, body, out);
         let mut left = body;
         while left > 0
             && let Some(chunk) = stream.outbox.front_mut()
@@ -137,7 +146,11 @@ impl Session {
         if stream.outbox.is_empty() && stream.outbox.capacity() > 16 {
             stream.outbox = VecDeque::new();
         }
+        bytes = bytes.saturating_add(body);
         if ends {
+            if body > 0 {
+                bytes = bytes.saturating_add(data_header(FIN, id, 0, out));
+            }
             stream.send = Send::Ended;
             self.event(id, DELIVERED);
             self.linger_if_stopped(id);
@@ -145,7 +158,7 @@ impl Session {
         } else {
             self.has_data(id);
         }
-        HEADER_BYTES.saturating_add(body)
+        bytes
     }
 
     /// Puts a stream that has data into its lane.

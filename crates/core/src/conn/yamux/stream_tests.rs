@@ -36,14 +36,16 @@ fn the_directions_of_a_stream_end_one_at_a_time() {
 }
 
 #[test]
-fn the_first_frame_opens_and_the_last_one_closes() {
+fn the_first_frame_opens_and_an_empty_one_closes() {
     let mut session = Session::new(Side::Client, &Limits::default());
     drain(&mut session);
     let id = session.open().expect("room");
     assert_eq!(drain(&mut session), [], "a stream without bytes is not told of");
     write(&mut session, id, b"all");
     session.port(id).finish();
-    assert_eq!(drain(&mut session), [Header { kind: Kind::Data, flags: SYN | FIN, stream: 1, length: 3 }]);
+    // In frames of their own: js-libp2p reads the flags of a frame before its body.
+    let told = [(SYN, 3), (FIN, 0)].map(|(flags, length)| Header { kind: Kind::Data, flags, stream: 1, length });
+    assert_eq!(drain(&mut session), told);
     assert!(matches!(session.poll(), Some(ConnEvent::Delivered(1))));
 }
 
