@@ -214,6 +214,11 @@ pub enum Closed {
     /// Nothing was heard for the idle timeout.
     #[error("nothing was heard from the peer for {0:?}: it is gone, or the network between is; connect again")]
     Silent(Duration),
+    /// This machine has no longer the address that the connection was bound to, and it could not go on from another.
+    #[error(
+        "the address of this machine that it was bound to is gone, and it could not go on from another: most likely the network was changed; connect again"
+    )]
+    Moved,
     /// The peer broke the rules of the transport.
     #[error("the peer broke the rules of the transport: {0}")]
     Broken(String),
@@ -228,8 +233,8 @@ pub enum RequestError {
     /// No address of the peer is known.
     #[error("no address of {0} is known; connect to it first, with an address or a ticket")]
     NoAddress(PeerId),
-    /// The connection ended under way. The peer may or may not have seen the request.
-    #[error("the connection ended before the reply: {0}")]
+    /// The connection ended under way. The peer may or may not have seen the request, and done what it asks for.
+    #[error("the connection ended before the reply, so the peer may have done what was asked or not: {0}")]
     Lost(Closed),
     /// The peer does not speak this protocol. It has not seen the request.
     #[error("the peer does not speak {0}; most likely its version or its role differs")]

@@ -35,8 +35,8 @@ pub use limits::Limits;
 pub use message::Message;
 pub use multiaddr::Multiaddr;
 pub use node::{
-    Config, ConnId, Event, Identity, LookupId, Node, PipeAction, PipeEvent, RawRead, Refused, StreamRef, quic_address,
-    tcp_address,
+    CODE_NO_ROOM, Config, ConnId, Event, Identity, LookupId, Node, PipeAction, PipeEvent, RawRead, Refused, StreamRef,
+    quic_address, tcp_address,
 };
 pub use proto::{Framing, Idle, Priority, Request, StreamProtocol};
 pub use report::{Audit, Counters, PerProtocol, Totals};

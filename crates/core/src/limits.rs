@@ -86,6 +86,11 @@ pub const REST_FIRST: Duration = Duration::from_millis(250);
 pub const REST_MAX: Duration = Duration::from_secs(30);
 /// So many failures are remembered.
 pub const RESTS_MAX: usize = 4096;
+/// A connection that goes on from another address of this machine is over when its peer does not answer there for so long: on a short path several
+/// probes in a row are lost then (RFC 9002 section 6.2).
+pub const MOVE_DEADLINE: Duration = Duration::from_secs(3);
+/// But at least for so many round trips.
+pub const MOVE_ROUND_TRIPS: u32 = 8;
 /// So many names deep a `/dnsaddr` may lead: libp2p's own bootstrap list has two.
 pub const LOOKUP_DEPTH_MAX: u32 = 4;
 /// Look-ups of one connect, in all.

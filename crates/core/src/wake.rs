@@ -29,6 +29,8 @@ pub enum Why {
     Drain,
     /// The next address of a peer is tried then, or a look-up has to be answered by then.
     Dial,
+    /// A peer has to answer at this machine's new address by then.
+    Move,
 }
 
 /// Who is to be woken.
@@ -44,6 +46,8 @@ pub(crate) enum Key {
     Wish(usize),
     /// The connection in this slot, of two to one peer, is closed when it is not used.
     Retired(usize),
+    /// The connection in this slot has another local address, and its peer has to answer there.
+    Moved(usize),
 }
 
 /// An owner's place in the list.

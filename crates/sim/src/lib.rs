@@ -34,8 +34,8 @@
 //! # What can be done to a world
 //! * Links ([`Link`], per direction): latency, jitter (which reorders), loss, duplication, bit flips, bandwidth
 //!   with a bounded queue, cuts, for UDP or TCP alone too.
-//! * Hosts ([`World`]): freeze, crash, kill and restart, a change of address behind their back, a slow processor
-//!   ([`Cost`]).
+//! * Hosts ([`World`]): freeze, crash, kill and restart, a change of address behind their back
+//!   ([`World::rebind`]) or of their own ([`World::move_node`]), a slow processor ([`Cost`]).
 //! * What a node is reached over ([`NodeConfig::over`]): QUIC, TCP with TLS, TCP with Noise.
 //! * Names ([`World::set_name`], [`World::set_texts`]): what all nodes' resolvers say.
 //! * Other programs: anything that implements [`Host`], or a bare socket ([`World::raw_socket`]), for attackers.

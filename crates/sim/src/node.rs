@@ -121,6 +121,7 @@ impl NodeConfig {
 /// When it is dropped the node closes, unless an app keeps a clone of [`SimNode::api`].
 pub struct SimNode {
     api: Node,
+    shared: Arc<Shared>,
     id: HostId,
     addresses: Vec<Multiaddr>,
     spawner: Spawner,
@@ -188,8 +189,9 @@ impl World {
     pub fn node(&mut self, config: NodeConfig) -> SimNode {
         let (id, address) = (self.next_id(), config.address.unwrap_or(self.next_address()));
         let (api, host) = self.program(id, address, &config, 0);
+        let shared = host.shared.clone();
         assert_eq!(self.add_at(host, address), id);
-        SimNode { api, id, addresses: config.addresses(address), spawner: self.spawner_of(id), config, starts: 1 }
+        SimNode { api, shared, id, addresses: config.addresses(address), spawner: self.spawner_of(id), config, starts: 1 }
     }
 
     /// Starts a node again after [`World::crash`] or [`World::kill`]: the same key, address and limits, and nothing else.
@@ -199,15 +201,32 @@ impl World {
     pub fn restart_node(&mut self, node: SimNode) -> SimNode {
         let address = World::address(self, node.id);
         let (api, host) = self.program(node.id, address, &node.config, node.starts);
+        let shared = host.shared.clone();
         self.restart(node.id, host);
         SimNode {
             api,
+            shared,
             id: node.id,
             addresses: node.addresses.clone(),
             spawner: node.spawner.clone(),
             config: node.config.clone(),
             starts: node.starts + 1,
         }
+    }
+
+    /// Takes a node's address away and tells it, as the production driver does, see [`World::remove_address`].
+    pub fn strand_node(&mut self, node: &SimNode) {
+        let gone = self.remove_address(node.id);
+        node.shared.local_addresses_changed(&[gone.ip()], Some(Vec::new()));
+    }
+
+    /// Gives a node another address in place of the one that it had, and tells it, as the production driver does. Returns where it listens now.
+    pub fn move_node(&mut self, node: &mut SimNode) -> Vec<Multiaddr> {
+        let gone = World::address(self, node.id);
+        let address = self.give_address(node.id);
+        node.addresses = node.config.addresses(address);
+        node.shared.local_addresses_changed(&[gone.ip()], Some(node.addresses.clone()));
+        node.addresses.clone()
     }
 
     fn program(&self, id: HostId, address: SocketAddr, config: &NodeConfig, starts: u64) -> (Node, NodeHost) {
@@ -304,7 +323,7 @@ struct NodeHost {
 
 impl Host for NodeHost {
     fn turn(&mut self, turn: &mut Turn<'_>) -> Turned {
-        self.pipes.receive(&self.shared, turn.tcp());
+        self.pipes.receive(&self.shared, turn.address().ip(), turn.tcp());
         self.turn.first(&mut Socket(turn, &mut self.pipes));
         turn.run_apps();
         let rest = self.turn.second(&mut Socket(turn, &mut self.pipes));

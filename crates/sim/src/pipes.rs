@@ -1,7 +1,7 @@
 //! TCP of a simulated node: what `strait`'s driver does with sockets and tasks, with the world's sockets and in the node's turn.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -74,7 +74,7 @@ impl Pipes {
     }
 
     /// Takes what the system has to tell, and what has come.
-    pub(crate) fn receive(&mut self, shared: &Shared, mut tcp: Tcp<'_>) {
+    pub(crate) fn receive(&mut self, shared: &Shared, local: IpAddr, mut tcp: Tcp<'_>) {
         if let Some(port) = self.listen {
             tcp.listen(port);
         }
@@ -83,15 +83,16 @@ impl Pipes {
         }
         if self.rests_until.is_some_and(|until| until <= tcp.elapsed()) {
             self.rests_until = None;
-            self.accept(shared, &mut tcp);
+            self.accept(shared, local, &mut tcp);
         }
         while let Some(news) = tcp.news() {
             match news {
-                News::Incoming if self.rests_until.is_none() => self.accept(shared, &mut tcp),
+                News::Incoming if self.rests_until.is_none() => self.accept(shared, local, &mut tcp),
                 News::Incoming => {}
                 News::Connected(socket) => {
                     if let Some(conn) = self.names.get(&socket) {
                         self.pipes.entry(*conn).and_modify(|pipe| pipe.connecting = false);
+                        shared.handle_pipe(*conn, PipeEvent::Local(local));
                         shared.handle_pipe(*conn, PipeEvent::Connected);
                     }
                 }
@@ -103,11 +104,14 @@ impl Pipes {
         self.read(shared, &mut tcp);
     }
 
-    fn accept(&mut self, shared: &Shared, tcp: &mut Tcp<'_>) {
+    fn accept(&mut self, shared: &Shared, local: IpAddr, tcp: &mut Tcp<'_>) {
         loop {
             match tcp.accept() {
                 Ok(Some((socket, remote))) => match shared.accept_pipe(remote, |_| ()) {
-                    Some(conn) => self.insert(conn, socket, false),
+                    Some(conn) => {
+                        shared.handle_pipe(conn, PipeEvent::Local(local));
+                        self.insert(conn, socket, false);
+                    }
                     None => tcp.close(socket),
                 },
                 Ok(None) => return,

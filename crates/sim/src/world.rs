@@ -265,6 +265,25 @@ impl World {
         address
     }
 
+    /// Takes a host's address away, as when a network is left: what is under way to it vanishes, and TCP connections that are bound to it say and hear
+    /// nothing more. The host's program is not told; for a node see [`World::move_node`]. Returns the address.
+    pub fn remove_address(&mut self, host: HostId) -> SocketAddr {
+        self.net.take_address(host);
+        self.address(host)
+    }
+
+    /// Gives a host another address with the same port, as when a network is joined, in place of the one that it had. Its program is not told. Returns
+    /// the address.
+    pub fn give_address(&mut self, host: HostId) -> SocketAddr {
+        self.net.take_address(host);
+        self.rebinds += 1;
+        let ip = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 201, 0, 0)) + u32::from(self.rebinds));
+        let address = SocketAddr::from((ip, self.slots[host.0].address.port()));
+        self.net.bind(host, address);
+        self.slots[host.0].address = address;
+        address
+    }
+
     /// Spawns tasks that belong to no host.
     #[must_use]
     pub fn spawner(&self) -> Spawner {

@@ -126,6 +126,9 @@ impl Sockets {
     fn start(&mut self, shared: &Arc<Shared>) {
         self.tcp.start(shared);
         self.shared = Some(shared.clone());
+        let (udp, tcp) = (self.local_addrs(), self.tcp.local_addrs().to_vec());
+        let watch = crate::watch::watch(shared.clone(), move || reachable(&udp, &tcp));
+        self.tasks.push(tokio::spawn(watch).abort_handle());
         #[cfg(target_os = "linux")]
         for socket in &self.sockets {
             crate::icmp::ask_for_errors(&socket.io, socket.local.is_ipv6());
@@ -158,9 +161,13 @@ impl Sockets {
 
     /// Where others may reach this node: bound addresses, with those of the interfaces in place of a wildcard.
     pub(crate) fn reachable_addrs(&self) -> Vec<Multiaddr> {
-        let udp = self.sockets.iter().flat_map(|socket| seen_at(socket.local)).map(quic_address);
-        udp.chain(self.tcp.local_addrs().iter().flat_map(|local| seen_at(*local)).map(tcp_address)).collect()
+        reachable(&self.local_addrs(), self.tcp.local_addrs())
     }
+}
+
+fn reachable(udp: &[SocketAddr], tcp: &[SocketAddr]) -> Vec<Multiaddr> {
+    let udp = udp.iter().flat_map(|local| seen_at(*local)).map(quic_address);
+    udp.chain(tcp.iter().flat_map(|local| seen_at(*local)).map(tcp_address)).collect()
 }
 
 /// The addresses that a bound one stands for.

@@ -45,12 +45,14 @@ mod handler;
 #[cfg(target_os = "linux")]
 mod icmp;
 mod node;
+mod resend;
 mod resolver;
 mod runtime;
 mod shared;
 mod stream;
 mod tcp;
 pub mod turn;
+mod watch;
 
 pub use address::{Way, quic_address, socket_address, tcp_address};
 pub use builder::{Builder, TcpSecurity};

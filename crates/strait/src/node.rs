@@ -13,12 +13,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use crate::builder::Builder;
 use crate::error::{ConnectError, OpenError, PingError, ServeError};
 use crate::handler::{Handler, Incoming, IntoReply};
+use crate::resend::Resend;
 use crate::shared::Shared;
 use crate::stream::Stream;
 use crate::turn::DriverCounters;
-
-/// A request is sent again so often when its connection was lost.
-const RESENDS_MAX: u32 = 3;
 
 /// A running node. Clones are handles to the same one; when the last is dropped, the node closes at once.
 #[derive(Clone)]
@@ -190,11 +188,13 @@ impl Node {
     }
 
     /// Sends a request and waits for its reply. While `per_peer_max` of the definition are under way to this peer the call waits
-    /// its turn. Connects first if needed and possible. Dropping the future gives the request up. If the connection is lost, a request whose
-    /// definition is [idempotent](Request::idempotent) is sent again over a new one, three times at most; the caller sees nothing of it.
+    /// its turn. Connects first if needed and possible. Dropping the future gives the request up. If the connection is lost, the peer is dialled again at
+    /// once for a request whose definition is [idempotent](Request::idempotent), and it is sent again over the new connection, three times at most; the
+    /// caller sees nothing of it. There has to be a connection again within the definition's `deadline`, and all of it ends with
+    /// [`Request::total`]. After [`disconnect`](Self::disconnect) nothing is sent again.
     ///
     /// # Errors
-    /// [`RequestError`] says what happened and whether the peer may have seen the request.
+    /// [`RequestError`] says what happened and whether the peer may have seen the request: [`RequestError::Lost`] when it may have acted on it or not.
     pub async fn request(&self, peer: PeerId, def: &'static Request, body: impl Into<Message>) -> Result<Message, RequestError> {
         self.request_with(peer, def, Priority::Normal, body.into()).await
     }
@@ -211,10 +211,9 @@ impl Node {
         mut body: Message,
     ) -> Result<Message, RequestError> {
         let _permit = self.window(peer, def.name, def.per_peer_max).await;
-        // What may be sent again is kept.
-        let (kept, mut again) = (def.idempotent.then(|| body.clone()), 0);
+        let mut resend = Resend::new(def, &body, self.shared().lock().core.limits());
         loop {
-            self.connected(peer).await?;
+            resend.connected(self, peer).await?;
             let sent = self.shared().ask(|state, _| {
                 if state.draining {
                     return Err((None, Message::new()));
@@ -230,16 +229,21 @@ impl Node {
             });
             match sent {
                 Ok((stream, reply)) => {
-                    let mut guard = CancelOnDrop { shared: self.shared(), stream: Some(stream) };
-                    let result = reply.await;
-                    guard.stream = None;
-                    match (result.unwrap_or(Err(RequestError::Closing)), &kept) {
+                    let guard = CancelOnDrop { shared: self.shared(), stream: Some(stream) };
+                    resend.sent(self.shared().runtime.now());
+                    let reply = async {
+                        let mut guard = guard;
+                        let result = reply.await;
+                        guard.stream = None;
+                        result.unwrap_or(Err(RequestError::Closing))
+                    };
+                    match resend.reply(self.shared(), reply).await {
+                        Ok(reply) => return Ok(reply),
                         // The connection is gone, most likely because an address has changed: dialled at once, and asked again.
-                        (Err(RequestError::Lost(_)), Some(kept)) if again < RESENDS_MAX => {
-                            again += 1;
-                            body = kept.clone();
-                        }
-                        (result, _) => return result,
+                        Err(error) => match resend.failed(self.shared().runtime.now(), &error) {
+                            Some(kept) => body = kept,
+                            None => return Err(error),
+                        },
                     }
                 }
                 Err((None, _)) => return Err(RequestError::Closing),
@@ -387,7 +391,7 @@ impl Node {
         }
     }
 
-    async fn connected(&self, peer: PeerId) -> Result<(), RequestError> {
+    pub(crate) async fn connected(&self, peer: PeerId) -> Result<(), RequestError> {
         if self.is_connected(peer) {
             return Ok(());
         }

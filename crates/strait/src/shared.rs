@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,6 +33,8 @@ pub struct Shared {
     state: Mutex<State>,
     /// Told after each turn while the node is closing.
     pub(crate) closing: Notify,
+    /// Told when this machine's addresses have changed.
+    pub(crate) moved: Notify,
 }
 
 pub(crate) struct State {
@@ -109,6 +112,7 @@ impl Shared {
                 shutdown: false,
             }),
             closing: Notify::new(),
+            moved: Notify::new(),
             runtime,
         }))
     }
@@ -140,6 +144,19 @@ impl Shared {
             state.core.set_addresses(addresses.clone());
             state.listen_addrs = addresses;
         });
+    }
+
+    /// Tells the node that this machine's addresses have changed: those in `gone` are no more, as [`strait_core::Node::local_addresses_changed`]. Where it is
+    /// reached now, as with [`set_listening`](Self::set_listening), is told too if that is known.
+    pub fn local_addresses_changed(&self, gone: &[IpAddr], addresses: Option<Vec<Multiaddr>>) {
+        self.ask(|state, now| {
+            state.core.local_addresses_changed(now, gone);
+            if let Some(addresses) = addresses {
+                state.core.set_addresses(addresses.clone());
+                state.listen_addrs = addresses;
+            }
+        });
+        self.moved.notify_waiters();
     }
 
     /// Declares where the node is reached; [checked](strait_core::peers::own::check_declared) addresses.

@@ -182,6 +182,7 @@ async fn accept(shared: Arc<Shared>, pipes: Pipes, rests: Arc<AtomicU64>, listen
                 // The core names it, and is then asked to write only what has the name: so it is known before the lock is let go.
                 let admitted = shared.accept_pipe(remote, |conn| drop(lock(&pipes).insert(conn, pipe.clone())));
                 if let Some(conn) = admitted {
+                    tell_local(&shared, conn, &pipe);
                     pipe.start(&shared, conn);
                 }
             }
@@ -218,12 +219,20 @@ async fn connect(shared: Arc<Shared>, pipe: Arc<Pipe>, conn: ConnId, remote: Soc
         Ok(stream) => {
             prepare(&stream);
             let _ = pipe.stream.set(stream);
+            tell_local(&shared, conn, &pipe);
             pipe.start(&shared, conn);
             shared.handle_pipe(conn, PipeEvent::Connected);
         }
         Err(end) => {
             shared.handle_pipe(conn, PipeEvent::End(end));
         }
+    }
+}
+
+/// Tells which address of this machine a pipe is bound to, so that it is given up when that is gone.
+fn tell_local(shared: &Shared, conn: ConnId, pipe: &Pipe) {
+    if let Some(Ok(local)) = pipe.stream.get().map(TcpStream::local_addr) {
+        shared.handle_pipe(conn, PipeEvent::Local(local.ip()));
     }
 }
 

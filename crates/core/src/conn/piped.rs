@@ -20,6 +20,9 @@ use crate::env::Random;
 use crate::error::{Closed, DialError};
 use crate::limits::Limits;
 
+/// Why what was bound to an address that is gone leads nowhere.
+pub(crate) const ADDRESS_GONE: &str = "this machine has another address now";
+
 /// What is agreed upon inside of a secure pipe.
 const MUXERS: &[&str] = &[YAMUX];
 
@@ -36,6 +39,8 @@ pub enum PipeEnd {
     NoWay(String),
     /// It could not be made: the system gave up waiting for an answer.
     NoAnswer(Duration),
+    /// This machine has no longer the address that it was bound to: nothing can be sent or received any more.
+    AddressGone,
     /// The system's words for anything else.
     Failed(String),
 }
@@ -214,6 +219,7 @@ impl Piped {
             PipeEnd::Refused => (Closed::Forgotten, DialError::NothingListens),
             PipeEnd::NoWay(words) => (Closed::Broken(words.clone()), DialError::NoWay(words)),
             PipeEnd::NoAnswer(waited) => (Closed::Silent(waited), DialError::NoAnswer { waited }),
+            PipeEnd::AddressGone => (Closed::Moved, DialError::NoWay(ADDRESS_GONE.to_owned())),
             PipeEnd::Failed(words) => (Closed::Broken(words.clone()), DialError::Refused(words)),
         };
         self.over(now, Lost { closed, dial, breach: Blame::Nobody });

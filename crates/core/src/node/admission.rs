@@ -19,7 +19,7 @@ use crate::evict::{Candidate, Idleness, ask_again_in, choose_victim, network_gro
 use crate::proto::pace::deadline;
 
 /// RESOURCE_LIMIT_EXCEEDED of libp2p's error codes: come back later. Who does not know it sees an ordinary close.
-pub(super) const CODE_NO_ROOM: u32 = 0x1001;
+pub const CODE_NO_ROOM: u32 = 0x1001;
 /// GARBAGE_COLLECTED of libp2p's error codes: the connection was not in use and its place was needed.
 pub(super) const CODE_DISPLACED: u32 = 0x1005;
 

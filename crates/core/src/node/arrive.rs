@@ -357,6 +357,7 @@ impl Node {
         self.wakes.set(&mut conn.armed, Key::Conn(slot), None);
         self.wakes.set(&mut conn.transport_armed, Key::Transport(slot), None);
         self.wakes.set(&mut conn.retired_armed, Key::Retired(slot), None);
+        self.wakes.set(&mut conn.moved_armed, Key::Moved(slot), None);
         self.turns.remove(member(slot));
         self.out.remove(slot);
         self.out_pipes.remove(slot);

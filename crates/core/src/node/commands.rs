@@ -295,16 +295,6 @@ impl Node {
         self.live == 0
     }
 
-    /// The local address has changed (another network, a rebound socket): connections that we dialled move over.
-    pub fn local_address_changed(&mut self) {
-        for slot in 0..self.conns.len() {
-            if let Some(conn) = self.conn_mut(slot).filter(|conn| conn.dialled && conn.phase != Phase::Closed) {
-                conn.quic.local_address_changed();
-                self.activate(slot);
-            }
-        }
-    }
-
     /// The connection that is used for `peer`: the newest, since its peer has shown life last. An older one may be all that is left of a
     /// process that was restarted.
     fn slot_of(&self, peer: &PeerId) -> Option<usize> {

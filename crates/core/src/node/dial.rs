@@ -2,7 +2,7 @@
 //! dials, within the limits of all of them together, and what comes of them is told to the race, the address book and the application.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use libp2p_identity::PeerId;
@@ -393,6 +393,35 @@ impl Node {
         if let Some(wish) = self.dialling.by_peer.get(peer).copied() {
             self.end_wish(now, wish);
         }
+    }
+
+    /// Begins dials again whose address at this end is gone, and those that have heard nothing yet: what they sent may have gone nowhere.
+    pub(super) fn restart_dials(&mut self, now: Instant, gone: &[IpAddr]) {
+        for conn in self.stranded_dials(self.dialling.dials.keys().copied(), gone) {
+            let Some(Dial::Of(wish, number)) = self.dialling.dials.insert(conn, Dial::Lost) else {
+                continue;
+            };
+            self.dialling.running = self.dialling.running.saturating_sub(1);
+            self.counters.totals.dials_lost = self.counters.totals.dials_lost.saturating_add(1);
+            if let Some(wish) = self.dialling.wishes.get_mut(wish) {
+                wish.race.restart(number, now);
+            }
+            self.dialling.queue(wish);
+            self.close_conn(now, conn);
+        }
+        self.dialling.feed();
+    }
+
+    /// This machine has other addresses: what could not be reached before may be now.
+    pub(super) fn forgive_dials(&mut self) {
+        self.dialling.rests.forget();
+        let mut wishes = Vec::new();
+        for (at, wish) in &mut self.dialling.wishes {
+            wish.rests = None;
+            wish.race.forgive();
+            wishes.push(at);
+        }
+        wishes.into_iter().for_each(|wish| self.dialling.queue(wish));
     }
 
     /// Nothing has led to the peer.

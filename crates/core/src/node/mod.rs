@@ -27,6 +27,7 @@ mod depart;
 mod dial;
 mod identity;
 mod jam;
+mod mobility;
 mod pipes;
 mod raw;
 mod rivals;
@@ -40,6 +41,7 @@ use std::time::Instant;
 
 use libp2p_identity::{Keypair, PeerId};
 
+pub use admission::CODE_NO_ROOM;
 pub use commands::Refused;
 pub use dial::LookupId;
 pub use identity::{Identity, quic_address, tcp_address};
@@ -341,6 +343,7 @@ impl Node {
                 }
                 Key::Wish(wish) => self.wish_due(wish),
                 Key::Retired(slot) => self.retired_due(now, slot),
+                Key::Moved(slot) => self.move_due(now, slot),
                 Key::Stream(slot, index) => {
                     if let Some(conn) = self.conn_mut(slot)
                         && let Some(stream) = conn.streams.get_mut(index)

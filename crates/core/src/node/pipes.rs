@@ -1,7 +1,7 @@
 //! Pipes: connections over TCP, or over whatever else carries bytes in order. Their driver reads and writes; everything else is the same as for
 //! QUIC: a stranger's handshake is charged to the strangers, bytes wait in the connection's inbox for its turn, and connections send in turns.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -21,6 +21,9 @@ use crate::limits::{DATAGRAM_OVERHEAD_BYTES, PACKET_WORK, PIPE_CHUNK_BYTES_MAX, 
 /// What a driver tells of a pipe.
 #[derive(Debug)]
 pub enum PipeEvent {
+    /// The address of this machine that it is bound to. Best told before anything else; without it, it is not found out at once when that address is
+    /// [gone](Node::local_addresses_changed).
+    Local(IpAddr),
     /// The pipe that was asked for is there.
     Connected,
     /// Bytes have come, at most [`PIPE_CHUNK_BYTES_MAX`], in an allocation of about their own size.
@@ -162,13 +165,13 @@ impl Node {
             PipeEvent::Full => pipe.full = true,
             PipeEvent::Room => pipe.full = false,
             PipeEvent::End(end) => {
-                pipe.reading = false;
-                // What came before the end counts: it is opened first.
-                if state.inbox.is_empty() {
-                    pipe.piped.handle_end(now, end);
-                } else {
-                    state.end = Some(end);
-                }
+                self.pipe_ended(now, slot, end);
+                return false;
+            }
+            PipeEvent::Local(local) => {
+                let reads = pipe.reading;
+                state.local = Some(local.to_canonical());
+                return reads;
             }
             PipeEvent::Data(data) => {
                 let totals = &mut self.counters.totals;
@@ -191,6 +194,25 @@ impl Node {
         self.activate(slot);
         self.send_later(slot);
         reads
+    }
+
+    /// Takes note of a pipe's end.
+    pub(super) fn pipe_ended(&mut self, now: Instant, slot: usize, end: PipeEnd) {
+        let Some(state) = self.conn_mut(slot) else {
+            return;
+        };
+        let Some(pipe) = state.quic.as_pipe() else {
+            return;
+        };
+        pipe.reading = false;
+        // What came before the end counts: it is opened first.
+        if state.inbox.is_empty() {
+            pipe.piped.handle_end(now, end);
+        } else {
+            state.end = Some(end);
+        }
+        self.activate(slot);
+        self.send_later(slot);
     }
 
     /// The next thing to do to a pipe; what is to be written is in `buffer`, which is cleared. Take all before waiting.

@@ -7,6 +7,8 @@
 //!
 //! **Nothing is lost.** On the other nothing new is begun; what is under way on it goes on. It is closed when nothing has moved on it for
 //! [`RETIRED_FOR`], far longer than the peer takes to choose too. A peer that keeps using it (other software may) keeps it.
+//!
+//! Beyond `connections_per_peer_max` a connection of the same identity is refused, unless one of them is dead ([`Node::is_surplus`]).
 
 use std::time::Instant;
 
@@ -61,6 +63,30 @@ impl Node {
             slots.push(winner);
         }
         self.await_winner(winner, waits);
+    }
+
+    /// Whether one more connection to `peer` is too many. If there are as many as there may be, the one that was silent for the longest makes room, when a
+    /// peer that lives would have answered meanwhile: it is what is left of a process that was restarted, or of an address that the peer had.
+    pub(super) fn is_surplus(&mut self, now: Instant, peer: &PeerId) -> bool {
+        let limits = &self.config.limits;
+        let max = usize::try_from(limits.connections_per_peer_max).unwrap_or(usize::MAX);
+        let Some(slots) = self.peers.get(peer).filter(|slots| slots.len() >= max) else {
+            return *peer == self.peer_id;
+        };
+        // Each was asked for a sign of life after one and a quarter of the interval at the latest; the rest is time for the answer.
+        let dead_after = limits.keep_alive.saturating_add(limits.keep_alive.checked_div(2).unwrap_or_default());
+        let silent = |slot: usize| {
+            // Of what was not looked at nothing was heard.
+            let conn = self.conn(slot).filter(|conn| conn.inbox.is_empty() && conn.quic.wants_input())?;
+            Some((now.saturating_duration_since(conn.heard), slot))
+        };
+        let longest = slots.iter().filter_map(|slot| silent(*slot)).max();
+        let Some((silent, slot)) = longest.filter(|(silent, _)| *silent >= dead_after) else {
+            return true;
+        };
+        self.end_conn(now, slot, Closed::Silent(silent), DialError::Closing);
+        self.close_transport(now, slot, 0, "replaced by a newer connection");
+        false
     }
 
     /// Has a connection that has to show that it is alive do so.

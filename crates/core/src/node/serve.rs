@@ -249,11 +249,7 @@ impl Node {
                 return self.close_transport(now, slot, 0, "");
             }
         };
-        let surplus = peer == self.peer_id
-            || self.peers.get(&peer).is_some_and(|slots| {
-                slots.len() >= usize::try_from(self.config.limits.connections_per_peer_max).unwrap_or(usize::MAX)
-            });
-        if surplus {
+        if self.is_surplus(now, &peer) {
             self.counters.totals.connections_surplus = self.counters.totals.connections_surplus.saturating_add(1);
             if peer != self.peer_id && was == Phase::Greeting {
                 self.accuse_peer(now, peer, remote, Offence::SurplusConnections, 0);
@@ -376,6 +372,9 @@ fn open_datagram(now: Instant, conn: &mut ConnState, inbound: Inbound) -> Option
     // Only what was authenticated can have moved the path; the socket follows it.
     if conn.quic.remote() == meta.remote {
         conn.socket = meta.socket;
+    }
+    if frames > 0 {
+        conn.local = meta.local_ip.map(|local| local.to_canonical()).or(conn.local);
     }
     Some(frames)
 }

@@ -1,7 +1,7 @@
 //! What a node keeps for a connection and for a stream.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -251,6 +251,8 @@ pub(super) struct ConnState {
     pub(super) id: ConnId,
     pub(super) quic: Transport,
     pub(super) socket: SocketId,
+    /// The address of this machine that it was last seen to use.
+    pub(super) local: Option<IpAddr>,
     /// How far the farthest path that it ever had reaches: a path changes with the first packet from elsewhere, before it is proved.
     reach: Scope,
     pub(super) moves: Moves,
@@ -304,6 +306,9 @@ pub(super) struct ConnState {
     /// It is not used any more; how much had moved on it when that was last looked at.
     pub(super) retired: Option<u64>,
     pub(super) retired_armed: Armed,
+    /// When it was moved to another local address, until it is known whether its peer answers there.
+    pub(super) moved: Option<Instant>,
+    pub(super) moved_armed: Armed,
     /// What it was good for.
     pub(super) usage: Use,
     /// Why this side closed it.
@@ -335,6 +340,7 @@ impl ConnState {
             reach: scope::of(start.quic.remote().ip()),
             quic: start.quic,
             socket: start.socket,
+            local: None,
             moves: Moves { left: ADDRESS_CHANGES_MAX, filled: start.now },
             dialled: matches!(start.phase, Phase::Dialling(_)),
             phase: start.phase,
@@ -368,6 +374,8 @@ impl ConnState {
             rival: false,
             retired: None,
             retired_armed: Armed::default(),
+            moved: None,
+            moved_armed: Armed::default(),
             usage: Use::default(),
             reason: None,
             proved: false,

@@ -250,6 +250,19 @@ impl Race {
         }
     }
 
+    /// Has an attempt begun again at once: what came of it says nothing, since this machine has other addresses now.
+    pub fn restart(&mut self, number: u32, now: Instant) {
+        if let Some(running) = self.take(number) {
+            self.waiting.insert(0, Entrant { not_before: None, ..running.entrant });
+            self.next_at = now;
+        }
+    }
+
+    /// What failed lately may be tried at once.
+    pub fn forgive(&mut self) {
+        self.waiting.iter_mut().for_each(|entrant| entrant.not_before = None);
+    }
+
     /// An attempt has failed: the next begins at once.
     pub fn failed(&mut self, now: Instant, number: u32, error: DialError) -> Option<Entrant> {
         let Running { entrant, since, .. } = self.take(number)?;
@@ -494,5 +507,26 @@ mod tests {
         race.put_back(0, begin + 50 * MS);
         let (_, again) = race.begin(begin + 50 * MS).expect("ready");
         assert_eq!(again, first, "what found no room is the next again");
+    }
+
+    #[test]
+    fn what_began_before_the_addresses_changed_begins_again_and_nothing_rests() {
+        let now = start();
+        let mut race = race(now, &["quic 9.0.0.1:1", "quic 9.0.0.2:1"]);
+        race.add(Entrant { not_before: Some(now + DEADLINE), ..entrant("tcp 9.0.0.3:1", Standing::Failed) });
+        let (first, _) = race.begin(now).expect("a first");
+        let later = now + STEP_FIRST;
+        let (second, other) = race.begin(later).expect("a second");
+        race.restart(first, later);
+        race.forgive();
+        assert_eq!((race.running(), race.waiting()), (1, 2));
+        assert_eq!(race.next(later, false), Next::Begin);
+        let (again, entrant) = race.begin(later).expect("the first again");
+        assert!(again > second, "its number is new: {again}");
+        assert_eq!((entrant.at.to_string().as_str(), other.at.to_string().as_str()), ("9.0.0.1:1", "9.0.0.2:1"));
+        let (_, last) = race.begin(later + DEADLINE / 2).expect("it does not rest any more");
+        assert_eq!(last.way, Way::Tcp);
+        race.restart(first, later);
+        assert_eq!((race.running(), race.waiting()), (3, 0), "the old number names nothing");
     }
 }

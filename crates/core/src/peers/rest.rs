@@ -59,6 +59,11 @@ impl Rests {
         self.0.remove(&of);
     }
 
+    /// Nothing rests any more.
+    pub(crate) fn forget(&mut self) {
+        self.0.clear();
+    }
+
     /// Until when it rests, if it failed the last time; that may be over.
     pub(crate) fn until(&self, of: Of) -> Option<Instant> {
         self.0.get(&of).map(|rest| rest.until)

@@ -35,6 +35,8 @@ pub(crate) struct Endpoint {
     answer: bool,
     reset: bool,
     linger: Option<Duration>,
+    /// Its address is gone.
+    pub(crate) stranded: bool,
     /// The app has found the socket full, and is to be told of room.
     pub(crate) wants_room: bool,
     /// The app was told that there is something to read, and has not yet found that there is not.
@@ -57,6 +59,7 @@ impl Endpoint {
             answer: false,
             reset: false,
             linger: None,
+            stranded: false,
             wants_room: false,
             told_readable: false,
         }

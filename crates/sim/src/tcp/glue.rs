@@ -75,6 +75,12 @@ impl Net {
         self.send_segments(now, out);
     }
 
+    /// Takes a host's address away. What is under way to it vanishes, and its TCP connections say and hear nothing more.
+    pub(crate) fn take_address(&mut self, host: HostId) {
+        self.unbind(host);
+        self.tcp.strand(host);
+    }
+
     /// How others see a host's port: its own, or what its NAT has made of it.
     fn outside(&self, host: HostId, port: u16) -> Option<SocketAddr> {
         let seen = self.outside.get(&host)?;

@@ -205,6 +205,11 @@ impl Stack {
         self.systems.insert(host, System { limits, ..System::default() });
     }
 
+    /// A host's address is gone: what is bound to it says and hears nothing more, and its programs are not told.
+    pub(crate) fn strand(&mut self, host: HostId) {
+        self.ends.values_mut().filter(|end| end.host == host).for_each(|end| end.stranded = true);
+    }
+
     pub(crate) fn listen(&mut self, host: HostId, port: u16) {
         self.system(host).listening.insert(port);
     }
@@ -298,7 +303,9 @@ impl Stack {
         };
         let (host, port, remote) = (end.host, end.port, end.remote);
         while let Some(segment) = end.poll(now) {
-            out.push(Outgoing { host, port, remote, segment });
+            if !end.stranded {
+                out.push(Outgoing { host, port, remote, segment });
+            }
         }
         if end.is_gone(now) {
             return self.remove(id);
@@ -365,7 +372,8 @@ impl Stack {
             let Some(end) = self.ends.get_mut(&id) else {
                 continue;
             };
-            if let Some(segment) = end.timed_out(now) {
+            let segment = end.timed_out(now);
+            if let Some(segment) = segment.filter(|_| !end.stranded) {
                 out.push(Outgoing { host: end.host, port: end.port, remote: end.remote, segment });
             }
             self.settle(id, now, out);
