@@ -68,7 +68,7 @@ pub struct Send {
     /// Append evidence of abuse to this file, one JSON object a line, for firewalls (docs/abuse-feed.md); nothing is blocked here
     #[arg(long, value_name = "FILE")]
     pub abuse_log: Option<PathBuf>,
-    /// Listen at this address and UDP port instead of a free port of all interfaces
+    /// Listen at this address and port, for UDP and TCP, instead of free ports of all interfaces
     #[arg(long, value_name = "IP:PORT")]
     pub listen: Option<SocketAddr>,
     /// Where others reach this machine, if not where it listens (such as /ip4/A.B.C.D/udp/PORT/quic-v1 of a port forward); may be given more than once.
@@ -99,7 +99,7 @@ pub struct Get {
     /// Serve to others what was fetched, until stopped; prints a ticket for it at once, which is good as soon as all is here
     #[arg(long)]
     pub serve: bool,
-    /// With --serve: listen at this address and UDP port instead of a free port of all interfaces
+    /// With --serve: listen at this address and port, for UDP and TCP, instead of free ports of all interfaces
     #[arg(long, value_name = "IP:PORT", requires = "serve")]
     pub listen: Option<SocketAddr>,
     /// With --serve: where others reach this machine, if not where it listens (such as /ip4/A.B.C.D/udp/PORT/quic-v1 of a port forward); may be given more

@@ -62,6 +62,17 @@ impl Net {
         assert!(done.status.success(), "{args:?}: {}", String::from_utf8_lossy(&done.stderr));
     }
 
+    /// Has both sides' systems refuse to send UDP to each other. False, with a word on stderr, where that is not possible.
+    fn without_udp(&self) -> bool {
+        [&self.sender, &self.receiver].iter().all(|ns| {
+            let done = ip(&["-n", ns, "rule", "add", "ipproto", "udp", "prohibit"]);
+            if !done.status.success() {
+                eprintln!("SKIPPED: UDP cannot be blocked here: {}", String::from_utf8_lossy(&done.stderr));
+            }
+            done.status.success()
+        })
+    }
+
     fn start(ns: &str, args: &[&str]) -> Child {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", ns, env!("CARGO_BIN_EXE_strait")]).args(args);
@@ -95,7 +106,7 @@ impl Drop for Ended {
 }
 
 /// A transfer in the middle of which `change` is called. The ticket has these addresses. Gives what the receiver said.
-fn transfer(net: &Net, addrs: &[&str], change: impl FnOnce(&Net)) -> String {
+fn transfer(net: &Net, addrs: &[String], change: impl FnOnce(&Net)) -> String {
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     write(&from.path().join("file"), &pattern(BYTES, 1));
     let file = from.path().join("file");
@@ -104,7 +115,7 @@ fn transfer(net: &Net, addrs: &[&str], change: impl FnOnce(&Net)) -> String {
     let mut ticket = String::new();
     BufReader::new(sender.0.stdout.take().unwrap()).read_line(&mut ticket).unwrap();
     let ticket: Ticket = ticket.trim().parse().unwrap();
-    let addrs = addrs.iter().map(|addr| format!("/ip4/{addr}/udp/{PORT}/quic-v1").parse().unwrap()).collect();
+    let addrs = addrs.iter().map(|addr| addr.parse().unwrap()).collect();
     let ticket = Ticket { addrs, ..ticket }.to_string();
     let receiver = Net::start(&net.receiver, &["get", &ticket, "-o", to.path().to_str().unwrap()]);
     let mut receiver = Ended(receiver);
@@ -120,6 +131,14 @@ fn transfer(net: &Net, addrs: &[&str], change: impl FnOnce(&Net)) -> String {
     said
 }
 
+fn quic(ip: &str) -> String {
+    format!("/ip4/{ip}/udp/{PORT}/quic-v1")
+}
+
+fn tcp(ip: &str) -> String {
+    format!("/ip4/{ip}/tcp/{PORT}")
+}
+
 fn end(child: &mut Child) -> (Option<i32>, String) {
     let mut said = String::new();
     std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut said).unwrap();
@@ -130,26 +149,48 @@ fn same(left: &Path, right: &Path) {
     assert!(std::fs::read(left).unwrap() == std::fs::read(right).unwrap());
 }
 
-/// The receiver's address is removed and it gets another: its connection moves with it, and nobody has to connect again.
+/// The receiver's address is removed, and it gets another.
+fn move_receiver(net: &Net) {
+    Net::must(&net.receiver, &["addr", "del", "10.99.1.2/24", "dev", "v"]);
+    Net::must(&net.receiver, &["addr", "add", "10.99.1.77/24", "dev", "v"]);
+}
+
+/// The sender's address is removed, and it gets another, which the ticket has too.
+fn move_sender(net: &Net) {
+    Net::must(&net.sender, &["addr", "del", "10.99.1.1/24", "dev", "v"]);
+    Net::must(&net.sender, &["addr", "add", "10.99.1.88/24", "dev", "v"]);
+}
+
+/// Its connection moves with it, and nobody has to connect again.
 #[test]
 fn the_receiver_changes_its_address() {
     let Some(net) = Net::new("ra") else { return };
-    let said = transfer(&net, &["10.99.1.1"], |net| {
-        Net::must(&net.receiver, &["addr", "del", "10.99.1.2/24", "dev", "v"]);
-        Net::must(&net.receiver, &["addr", "add", "10.99.1.77/24", "dev", "v"]);
-    });
+    let said = transfer(&net, &[quic("10.99.1.1")], move_receiver);
     assert_eq!(said.matches("connected to").count(), 1, "{said}");
     assert!(!said.contains("does not answer"), "{said}");
 }
 
-/// The sender's address is removed and it gets another that the ticket has too: QUIC has no way for a server to move, so the receiver
-/// finds out that nothing moves any more, and connects again.
+/// QUIC has no way for a server to move, so the receiver finds out that nothing moves any more, and connects again.
 #[test]
 fn the_sender_changes_its_address() {
     let Some(net) = Net::new("sa") else { return };
-    let said = transfer(&net, &["10.99.1.1", "10.99.1.88"], |net| {
-        Net::must(&net.sender, &["addr", "del", "10.99.1.1/24", "dev", "v"]);
-        Net::must(&net.sender, &["addr", "add", "10.99.1.88/24", "dev", "v"]);
-    });
+    let said = transfer(&net, &[quic("10.99.1.1"), quic("10.99.1.88")], move_sender);
+    assert!(said.contains("does not answer since") && said.contains("answers again"), "{said}");
+}
+
+/// Its connection is given up at once, another made, and what was under way is asked again: nothing of it is seen.
+#[test]
+fn the_receiver_changes_its_address_over_tcp() {
+    let Some(net) = Net::new("rt").filter(Net::without_udp) else { return };
+    let said = transfer(&net, &[quic("10.99.1.1"), tcp("10.99.1.1")], move_receiver);
+    assert_eq!(said.matches("connected to").count(), 1, "{said}");
+    assert!(!said.contains("does not answer"), "{said}");
+}
+
+/// No system tells the receiver that nobody is there any more: it finds out as over QUIC.
+#[test]
+fn the_sender_changes_its_address_over_tcp() {
+    let Some(net) = Net::new("st").filter(Net::without_udp) else { return };
+    let said = transfer(&net, &[tcp("10.99.1.1"), tcp("10.99.1.88")], move_sender);
     assert!(said.contains("does not answer since") && said.contains("answers again"), "{said}");
 }

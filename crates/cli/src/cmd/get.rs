@@ -37,7 +37,10 @@ pub(super) async fn run(args: Get, nodes: &Nodes) -> Result<(), Failure> {
     };
     let progress = Arc::new(Progress::with_events(args.quiet, args.json));
     let began = Instant::now();
-    let node = nodes.start_as(keypair, args.listen, &args.announce).await?;
+    let node = match args.serve {
+        true => nodes.start_as(keypair, args.listen, &args.announce).await?,
+        false => nodes.start(keypair, None).await?,
+    };
     let _abuse = super::abuse_log(&node, args.abuse_log.as_deref(), &progress)?;
     let names: Vec<String> = tickets.iter().map(|ticket| ticket.peer.to_string()).collect();
     progress.news(&News::started(&root.to_hex(), &names));

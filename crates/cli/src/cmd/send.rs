@@ -160,6 +160,7 @@ impl Serving {
         say: impl Fn(String) + std::marker::Send + Sync + 'static,
     ) -> Result<Serving, Failure> {
         let node = nodes.start_as(keypair, listen, announce).await?;
+        net::note_without_tcp(&node, &say);
         let provider = Provider::new(source, say);
         net::serve(&node, &provider)?;
         let addrs = net::for_ticket(&node.told_addrs());

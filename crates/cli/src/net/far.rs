@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use strait::{Breach, DialError, Node, RequestError};
+use strait::{Breach, DialError, Node, PingError, RequestError};
 
 use super::pulse::{Pulse, pong_within};
 use super::{connect, definition, dial_failure};
@@ -107,14 +107,22 @@ impl Fetch for Far {
         let peer = self.ticket.peer;
         let ping = || {
             let round_trip = self.node.path(peer).map(|(_, round_trip)| round_trip).unwrap_or_default();
-            (pong_within(round_trip), self.node.ping(peer))
+            let pong = async {
+                match self.node.ping(peer).await {
+                    // The connection is lost, and there is no other: that the request still waits for one is not kept from people.
+                    Err(PingError::Connect(error)) => Err(error.to_string()),
+                    _ => Ok(()),
+                }
+            };
+            (pong_within(round_trip), pong)
         };
-        let Some(reply) = self.pulse.during(self.node.request(peer, definition(ask.protocol()), request), ping).await else {
+        let reply = self.pulse.during(self.node.request(peer, definition(ask.protocol()), request), ping).await;
+        let message = reply.map_err(|words| {
             // Nobody is there at the other end of this connection: it is dialled anew, at all addresses that are known.
             self.node.disconnect(peer);
-            return Err(FetchError::Again("it answers neither requests nor pings".to_owned()));
-        };
-        let message = reply.map_err(|error| self.failed(error))?;
+            FetchError::Again(words)
+        })?;
+        let message = message.map_err(|error| self.failed(error))?;
         self.answered.store(true, Ordering::Relaxed);
         Ok(message.into_bytes())
     }

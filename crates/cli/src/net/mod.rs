@@ -7,12 +7,14 @@ mod pulse;
 pub use addrs::for_ticket;
 pub use far::Far;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use strait::{Builder, ConnectError, DialError, Incoming, Node, Priority, Request, StartError};
 use strait_core::{Keypair, Multiaddr, PeerId};
+
+use addrs::is_tcp;
 
 use crate::exit::{Code, Failure};
 use crate::provider::Provider;
@@ -21,12 +23,13 @@ use crate::wire::{self, Protocol};
 /// How long the first byte of an answer may take. Behind it may be a slow disk with a queue.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Header, entries and hashes (TR-02).
+/// Header, entries and hashes (TR-02). Only read at the provider.
 pub const MANIFEST: Request =
-    Request::new(wire::MANIFEST, wire::MANIFEST_REQUEST_BYTES, wire::MANIFEST_REPLY_BYTES_MAX, DEADLINE, 4);
-/// Content (TR-03). So many at once keep a path of 40 MB/s and 100 ms busy.
-pub const CHUNK: Request = Request::new(wire::CHUNK, wire::CHUNK_REQUEST_BYTES, wire::CHUNK_REPLY_BYTES_MAX, DEADLINE, 16);
-/// A full copy was taken (TR-04).
+    Request::new(wire::MANIFEST, wire::MANIFEST_REQUEST_BYTES, wire::MANIFEST_REPLY_BYTES_MAX, DEADLINE, 4).idempotent();
+/// Content (TR-03). So many at once keep a path of 40 MB/s and 100 ms busy. Only read at the provider.
+pub const CHUNK: Request =
+    Request::new(wire::CHUNK, wire::CHUNK_REQUEST_BYTES, wire::CHUNK_REPLY_BYTES_MAX, DEADLINE, 16).idempotent();
+/// A full copy was taken (TR-04). Counted at the provider, so it is not said twice.
 pub const DONE: Request = Request::new(wire::DONE, wire::DONE_REQUEST_BYTES, 1 + wire::DETAIL_BYTES_MAX, DEADLINE, 1);
 
 // TR-01: the node holds both sides to these limits; here they only have to be right.
@@ -43,19 +46,28 @@ fn definition(protocol: Protocol) -> &'static Request {
 pub struct Nodes(Mutex<Vec<Node>>);
 
 impl Nodes {
-    /// Starts a node that listens at `listen`, or at a free port of all interfaces.
+    /// Starts a node that listens at `listen`, or at a free port of all interfaces, for QUIC.
     pub async fn start(&self, keypair: Keypair, listen: Option<SocketAddr>) -> Result<Node, Failure> {
-        self.start_as(keypair, listen, &[]).await
+        self.take(builder(keypair, listen, &[], &[]).start().await)
     }
 
-    /// The same; others are told `announce` of it, if there is any.
+    /// The same for a node that others are to reach: for TCP too, where that is possible, since UDP may be blocked on the way. Others are told
+    /// `announce` of it, if there is any.
     pub async fn start_as(&self, keypair: Keypair, listen: Option<SocketAddr>, announce: &[Multiaddr]) -> Result<Node, Failure> {
-        let mut builder = Node::builder().identity(keypair);
-        if let Some(address) = listen {
-            builder = builder.listen(address);
+        let free = [SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))];
+        let tcp = listen.as_ref().map_or(&free[..], std::slice::from_ref);
+        // Without IPv6 if there is none; without TCP if the port is taken for that.
+        for some in [tcp, &tcp[..tcp.len() - 1]] {
+            match builder(keypair.clone(), listen, some, announce).start().await {
+                Err(StartError::Bind { .. }) => {}
+                started => return self.take(started),
+            }
         }
-        builder = announce.iter().cloned().fold(builder, Builder::announce);
-        let node = builder.start().await.map_err(|error| {
+        self.take(builder(keypair, listen, &[], announce).start().await)
+    }
+
+    fn take(&self, started: Result<Node, StartError>) -> Result<Node, Failure> {
+        let node = started.map_err(|error| {
             if let StartError::Announce { address, why } = &error {
                 let next = "give --announce the address and port at which others reach this machine, or leave it away";
                 return Failure::new(Code::Usage, format!("{address} cannot be announced"), why.to_string(), next);
@@ -80,6 +92,13 @@ impl Nodes {
     }
 }
 
+fn builder(keypair: Keypair, listen: Option<SocketAddr>, tcp: &[SocketAddr], announce: &[Multiaddr]) -> Builder {
+    let builder = Node::builder().identity(keypair);
+    let builder = listen.into_iter().fold(builder, Builder::listen);
+    let builder = tcp.iter().copied().fold(builder, Builder::listen_tcp);
+    announce.iter().cloned().fold(builder, Builder::announce)
+}
+
 /// What a transfer cost this node, from its counters, for programs: requests to find out how well small files share them, system calls
 /// and copies in user space to find out what a byte costs. What is between the node and the disk is not in it.
 pub fn costs(node: &Node) -> serde_json::Value {
@@ -97,6 +116,14 @@ pub fn costs(node: &Node) -> serde_json::Value {
         "wakeups": driver.wakeups,
         "copied_bytes": counters.totals.bytes_copied.saturating_add(driver.bytes_copied),
     })
+}
+
+/// Says so when a node that others are to reach does not listen for TCP.
+pub fn note_without_tcp(node: &Node, say: impl Fn(String)) {
+    if !node.listen_addrs().iter().any(is_tcp) {
+        say("note: it listens for UDP alone, since the port is taken for TCP; where UDP is blocked it cannot be reached"
+            .to_owned());
+    }
 }
 
 /// Serves a provider to everybody who knows its root.
@@ -167,7 +194,7 @@ fn dial_failure(error: &DialError, addrs: &[Multiaddr]) -> Failure {
         _ => Failure::new(
             Code::Unreachable,
             format!("could not reach the other side at {places}: {error}"),
-            "the sender was stopped, it is on another network, or a firewall drops UDP",
+            "the sender was stopped, it is on another network, or a firewall is in between",
             "check that `strait send` still runs, and that both machines are on the same network",
         ),
     }

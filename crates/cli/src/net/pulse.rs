@@ -1,4 +1,4 @@
-//! Telling a provider that is slow from one that is gone. QUIC itself takes 30 seconds to notice the latter.
+//! Telling a provider that is slow from one that is gone. The transports themselves take 30 seconds to notice the latter.
 
 use std::future::Future;
 use std::pin::pin;
@@ -35,13 +35,16 @@ impl Pulse {
         self.felt.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Waits for a request, and pings while it waits. `ping` says how long a pong may take, and waits for it; that it fails in time counts
-    /// as life, since the request will say why. `None`, once for all requests that wait, if no pong came.
-    pub(super) async fn during<T, P: Future>(
+    /// Waits for a request, and pings while it waits. `ping` says how long a pong may take, and waits for it.
+    ///
+    /// # Errors
+    /// Once for all requests that wait: no pong came, or the ping's own words for why nobody is there. What else may be wrong with a ping counts as
+    /// life, since the request will say why.
+    pub(super) async fn during<T, P: Future<Output = Result<(), String>>>(
         &self,
         request: impl Future<Output = T>,
         ping: impl Fn() -> (Duration, P),
-    ) -> Option<T> {
+    ) -> Result<T, String> {
         let mut request = pin!(request);
         let mut since = Instant::now();
         loop {
@@ -50,22 +53,27 @@ impl Pulse {
                 biased;
                 done = &mut request => {
                     *self.felt() = Instant::now();
-                    return Some(done);
+                    return Ok(done);
                 }
-                alive = self.look(since, &ping) => if !alive { return None },
+                alive = self.look(since, &ping) => alive?,
             }
         }
     }
 
     /// Says whether the provider lives, when nothing else did for a while.
-    async fn look<P: Future>(&self, since: Instant, ping: impl Fn() -> (Duration, P)) -> bool {
+    async fn look<P: Future<Output = Result<(), String>>>(
+        &self,
+        since: Instant,
+        ping: impl Fn() -> (Duration, P),
+    ) -> Result<(), String> {
         sleep_until(since + QUIET).await;
         let _one = self.pinging.lock().await;
         if *self.felt() > since {
-            return true;
+            return Ok(());
         }
         let (within, pong) = ping();
-        let alive = timeout(within, pong).await.is_ok();
+        let silent = |_| Err("it answers neither requests nor pings".to_owned());
+        let alive = timeout(within, pong).await.unwrap_or_else(silent);
         *self.felt() = Instant::now(); // also if there was none: the next one is given the same time
         alive
     }
@@ -83,14 +91,17 @@ mod tests {
         let (pulse, pings) = (Pulse::new(), AtomicUsize::new(0));
         let ping = || {
             pings.fetch_add(1, Ordering::Relaxed);
-            (PONG.0, sleep(PONG.0 / 2))
+            (PONG.0, async {
+                sleep(PONG.0 / 2).await;
+                Ok(())
+            })
         };
         let slow = || async {
             sleep(Duration::from_secs(600)).await;
             7
         };
         let (one, two) = tokio::join!(pulse.during(slow(), ping), pulse.during(slow(), ping));
-        assert_eq!((one, two), (Some(7), Some(7)));
+        assert_eq!((one, two), (Ok(7), Ok(7)));
         let pings = pings.load(Ordering::Relaxed);
         assert!((200..=300).contains(&pings), "{pings} pings for two requests in 600 s");
     }
@@ -98,7 +109,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_is_gone_is_noticed_soon_and_by_one_request() {
         let (pulse, began) = (Pulse::new(), Instant::now());
-        let ping = || (pong_within(Duration::ZERO), pending::<()>());
+        let ping = || (pong_within(Duration::ZERO), pending());
         let (one, two) = (pulse.during(pending::<()>(), ping), pulse.during(pending::<()>(), ping));
         let (mut one, mut two) = (pin!(one), pin!(two));
         let other = tokio::select! { _ = &mut one => two, _ = &mut two => one };
@@ -110,7 +121,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_quick_answer_costs_no_ping() {
-        let ping = || -> (Duration, std::future::Ready<()>) { panic!("not needed") };
-        assert_eq!(Pulse::new().during(ready(1), ping).await, Some(1));
+        let ping = || -> (Duration, std::future::Ready<Result<(), String>>) { panic!("not needed") };
+        assert_eq!(Pulse::new().during(ready(1), ping).await, Ok(1));
     }
 }
