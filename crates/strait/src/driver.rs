@@ -299,10 +299,17 @@ pub(crate) async fn run(shared: Arc<Shared>, mut sockets: Sockets) {
     sockets.start(&shared);
     let mut sleep = pin!(tokio::time::sleep(Duration::ZERO));
     let (mut armed, mut was_blocked): (Option<Instant>, bool) = (None, false);
+    let mut busy = false;
     loop {
         turn.first(&mut sockets);
         // Everybody whom this has made ready goes first, and so do those who were ready anyway; then all they want leaves together.
-        yield_once().await;
+        if busy {
+            // Here the runtime looks at its sockets, too. Else a driver that never waits would be told of what has come only every so many
+            // tasks, and what one peer keeps it busy with would delay all others by several turns.
+            tokio::task::yield_now().await;
+        } else {
+            yield_once().await;
+        }
         let mut rest = turn.second(&mut sockets);
         // Once an ICMP error has come, tokio takes the socket for writable for good: one that stays full is looked at in a moment instead.
         if std::mem::replace(&mut was_blocked, rest.blocked) && rest.blocked {
@@ -315,6 +322,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut sockets: Sockets) {
         if shared.is_finished() {
             return shared.drop_handlers();
         }
+        busy = true;
         if rest.work_left {
             continue;
         }
@@ -324,7 +332,12 @@ pub(crate) async fn run(shared: Arc<Shared>, mut sockets: Sockets) {
             sleep.as_mut().reset(at.into());
         }
         armed = rest.wake;
-        std::future::poll_fn(|context| poll_wait(context, &shared, &sockets, rest, armed.is_some(), sleep.as_mut())).await;
+        std::future::poll_fn(|context| {
+            let ready = poll_wait(context, &shared, &sockets, rest, armed.is_some(), sleep.as_mut());
+            busy &= ready.is_ready();
+            ready
+        })
+        .await;
         sockets.counters.wakeups += 1;
     }
 }
