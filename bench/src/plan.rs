@@ -129,7 +129,11 @@ impl CaseName {
                 Case::Requests { count: sizes.requests_alone, in_flight: 1 },
                 Case::Requests { count: sizes.requests_parallel, in_flight: 64 },
             ],
-            CaseName::Urgent => [false, true].map(|loaded| Case::Urgent { count: sizes.urgent, loaded }).to_vec(),
+            CaseName::Urgent => {
+                let half = sizes.link_mbit.map(|mbit| Load::Paced { bytes_per_second: mbit.saturating_mul(1_000_000 / 8 / 2) });
+                let loads = [Some(Load::None), half, Some(Load::Full)];
+                loads.into_iter().flatten().map(|load| Case::Urgent { count: sizes.urgent, load }).collect()
+            }
             CaseName::Flood => vec![Case::Flood],
         }
     }
@@ -143,11 +147,23 @@ pub(crate) enum Case {
     Bulk { bytes: u64 },
     /// `count` requests, `in_flight` at a time.
     Requests { count: u64, in_flight: usize },
-    /// `count` requests, one at a time and with a pause before each; `loaded` beside a stream of the same connection that
-    /// carries as much as it can from client to server.
-    Urgent { count: u64, loaded: bool },
+    /// `count` requests, one at a time and with a pause before each, beside a stream of the same connection with this `load` from client to
+    /// server.
+    Urgent { count: u64, load: Load },
     /// See [`crate::flood`].
     Flood,
+}
+
+/// What goes beside the requests of the urgent case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Load {
+    /// Nothing.
+    None,
+    /// So much.
+    Paced { bytes_per_second: u64 },
+    /// As much as the stream carries.
+    Full,
 }
 
 impl fmt::Display for Case {
@@ -155,9 +171,13 @@ impl fmt::Display for Case {
         match self {
             Case::Bulk { bytes } => write!(f, "bulk, {} MiB on one stream", bytes >> 20),
             Case::Requests { count, in_flight } => write!(f, "{count} requests of {MESSAGE_BYTES} bytes, {in_flight} in flight"),
-            Case::Urgent { count, loaded: false } => write!(f, "{count} requests of {MESSAGE_BYTES} bytes, with pauses"),
-            Case::Urgent { count, loaded: true } => {
-                write!(f, "{count} requests of {MESSAGE_BYTES} bytes, with pauses, beside bulk")
+            Case::Urgent { count, load } => {
+                write!(f, "{count} requests of {MESSAGE_BYTES} bytes, with pauses")?;
+                match load {
+                    Load::None => Ok(()),
+                    Load::Paced { bytes_per_second } => write!(f, ", beside bulk of {} Mbit/s", bytes_per_second / 125_000),
+                    Load::Full => f.write_str(", beside bulk"),
+                }
             }
             Case::Flood => f.write_str("flood"),
         }
@@ -177,6 +197,8 @@ pub(crate) struct Sizes {
     pub(crate) urgent: u64,
     /// Seconds for which the honest client of the flood case is measured.
     pub(crate) flood_seconds: u64,
+    /// What the link carries, if it is limited.
+    pub(crate) link_mbit: Option<u64>,
 }
 
 impl Sizes {
@@ -190,6 +212,7 @@ impl Sizes {
             requests_parallel: requests,
             urgent: if quick { 500 } else { 2_000 },
             flood_seconds: seconds.unwrap_or(default_seconds).max(1),
+            link_mbit: None,
         }
     }
 }

@@ -21,10 +21,10 @@ use anyhow::{Context, Result, bail, ensure};
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
 use tokio::task::JoinHandle;
 
-use super::{Client, PAUSE, REPLY, REQUEST, RUN_UP, check_count, chunk, end_load, writes};
+use super::{Client, PAUSE, REPLY, REQUEST, RUN_UP, Writes, check_count, chunk, end_load, writes};
 use crate::{
     measure::Latencies,
-    plan::{CHUNK_BYTES, Case, MESSAGE_BYTES, Stack},
+    plan::{CHUNK_BYTES, Case, Load, MESSAGE_BYTES, Stack},
 };
 
 const BULK: StreamProtocol = StreamProtocol::new("/strait-bench/bulk/1");
@@ -249,19 +249,18 @@ impl Client for Libp2p {
         Ok(times)
     }
 
-    async fn urgent(&mut self, count: u64, loaded: bool) -> Result<Latencies> {
+    async fn urgent(&mut self, count: u64, load: Load) -> Result<Latencies> {
         let swarm = self.swarm.as_mut().context("bulk and requests do not share a client")?;
         let (mut control, server) = (self.control.clone(), self.server);
-        let load = loaded.then(|| {
+        let load = Writes::of(load).map(|mut writes| {
             tokio::spawn(async move {
                 let mut stream = control.open_stream(server, BULK).await?;
-                let chunk = chunk();
                 loop {
-                    stream.write_all(&chunk).await?;
+                    stream.write_all(&writes.next().await).await?;
                 }
             })
         });
-        if loaded {
+        if load.is_some() {
             rest(swarm, RUN_UP).await?;
         }
         let mut times = Latencies::with_capacity(count as usize);

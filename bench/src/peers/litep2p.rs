@@ -23,10 +23,10 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{Client, PAUSE, REPLY, REQUEST, RUN_UP, check_count, chunk, end_load, writes};
+use super::{Client, PAUSE, REPLY, REQUEST, RUN_UP, Writes, check_count, chunk, end_load, writes};
 use crate::{
     measure::Latencies,
-    plan::{CHUNK_BYTES, MESSAGE_BYTES},
+    plan::{CHUNK_BYTES, Load, MESSAGE_BYTES},
 };
 
 /// Who wants a substream gets it here.
@@ -192,18 +192,17 @@ impl Client for Litep2p {
         Ok(times)
     }
 
-    async fn urgent(&mut self, count: u64, loaded: bool) -> Result<Latencies> {
+    async fn urgent(&mut self, count: u64, load: Load) -> Result<Latencies> {
         let (bulk, server) = (self.bulk.clone(), self.server);
-        let load = loaded.then(|| {
+        let load = Writes::of(load).map(|mut writes| {
             tokio::spawn(async move {
                 let mut stream = open(&bulk, server).await?;
-                let chunk = chunk();
                 loop {
-                    stream.write_all(&chunk).await?;
+                    stream.write_all(&writes.next().await).await?;
                 }
             })
         });
-        if loaded {
+        if load.is_some() {
             tokio::time::sleep(RUN_UP).await;
         }
         let mut times = Latencies::with_capacity(count as usize);

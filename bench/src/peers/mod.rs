@@ -14,7 +14,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::{
     measure::Latencies,
-    plan::{CHUNK_BYTES, Case, MESSAGE_BYTES},
+    plan::{CHUNK_BYTES, Case, Load, MESSAGE_BYTES},
 };
 
 /// What a reader of the figures must know.
@@ -43,9 +43,9 @@ pub(crate) trait Client: Sized + Send {
     fn bulk(&mut self, bytes: u64) -> impl Future<Output = Result<()>> + Send;
     /// Makes `count` requests with `in_flight` of them open at any time.
     fn requests(&mut self, count: u64, in_flight: usize) -> impl Future<Output = Result<Latencies>> + Send;
-    /// Makes `count` requests one at a time, [`PAUSE`] before each, with the highest priority that the stack has; if `loaded`
-    /// beside a stream of the same connection that carries what it can to the server until the last reply has come.
-    fn urgent(&mut self, count: u64, loaded: bool) -> impl Future<Output = Result<Latencies>> + Send;
+    /// Makes `count` requests one at a time, [`PAUSE`] before each, with the highest priority that the stack has, beside a
+    /// stream of the same connection that carries `load` to the server until the last reply has come.
+    fn urgent(&mut self, count: u64, load: Load) -> impl Future<Output = Result<Latencies>> + Send;
 }
 
 /// Before each request of the urgent case.
@@ -53,6 +53,39 @@ pub(crate) const PAUSE: Duration = Duration::from_millis(2);
 
 /// How long the bulk of the urgent case runs before the first request.
 pub(crate) const RUN_UP: Duration = Duration::from_millis(300);
+
+/// What the bulk stream of the urgent case writes, and when.
+pub(crate) struct Writes {
+    chunk: Bytes,
+    pace: Option<(tokio::time::Interval, usize)>,
+}
+
+impl Writes {
+    /// For this load, if there is any.
+    pub(crate) fn of(load: Load) -> Option<Writes> {
+        let pace = match load {
+            Load::None => return None,
+            Load::Full => None,
+            // A millisecond's bytes in each, so that no single write is a burst.
+            Load::Paced { bytes_per_second } => {
+                let bytes = usize::try_from(bytes_per_second / 1000).unwrap_or(usize::MAX).clamp(1, chunk().len());
+                Some((tokio::time::interval(Duration::from_secs_f64(bytes as f64 / bytes_per_second.max(1) as f64)), bytes))
+            }
+        };
+        Some(Writes { chunk: chunk(), pace })
+    }
+
+    /// Waits until it is due.
+    pub(crate) async fn next(&mut self) -> Bytes {
+        match &mut self.pace {
+            None => self.chunk.clone(),
+            Some((interval, bytes)) => {
+                interval.tick().await;
+                self.chunk.slice(..*bytes)
+            }
+        }
+    }
+}
 
 /// Paced requests for stacks whose request is an async call, beside `load` if there is one.
 pub(crate) async fn paced<F, Fut>(count: u64, load: Option<JoinHandle<Result<()>>>, one: F) -> Result<Latencies>
@@ -96,7 +129,7 @@ pub(crate) async fn run<C: Client>(client: &mut C, case: Case) -> Result<Latenci
             ensure!(times.len() as u64 == count, "{} of {count} requests were answered", times.len());
             Ok(times)
         }
-        Case::Urgent { count, loaded } => client.urgent(count, loaded).await,
+        Case::Urgent { count, load } => client.urgent(count, load).await,
         Case::Flood => anyhow::bail!("the flood case has clients of its own"),
     }
 }
@@ -106,7 +139,7 @@ pub(crate) fn warm_up(case: Case) -> Case {
     match case {
         Case::Bulk { bytes } => Case::Bulk { bytes: bytes.min(16 << 20) },
         Case::Requests { count, in_flight } => Case::Requests { count: count.min(2_000).max(in_flight as u64), in_flight },
-        Case::Urgent { count, .. } => Case::Urgent { count: count.min(100), loaded: false },
+        Case::Urgent { count, .. } => Case::Urgent { count: count.min(100), load: Load::None },
         Case::Flood => Case::Flood,
     }
 }

@@ -12,10 +12,10 @@ use bytes::Bytes;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use serde::{Deserialize, Serialize};
 
-use super::{Client, REPLY, REQUEST, check_count, chunk, paced, parallel, writes};
+use super::{Client, REPLY, REQUEST, Writes, check_count, chunk, paced, parallel, writes};
 use crate::{
     measure::Latencies,
-    plan::{CHUNK_BYTES, Case, MESSAGE_BYTES},
+    plan::{CHUNK_BYTES, Case, Load, MESSAGE_BYTES},
 };
 
 const ALPN: &[u8] = b"strait-bench";
@@ -140,14 +140,13 @@ impl Client for Quinn {
         .await
     }
 
-    async fn urgent(&mut self, count: u64, loaded: bool) -> Result<Latencies> {
-        let load = loaded.then(|| {
+    async fn urgent(&mut self, count: u64, load: Load) -> Result<Latencies> {
+        let load = Writes::of(load).map(|mut writes| {
             let connection = self.connection.clone();
             tokio::spawn(async move {
                 let (mut tx, _rx) = connection.open_bi().await?;
-                let chunk = chunk();
                 loop {
-                    tx.write_chunk(chunk.clone()).await?;
+                    tx.write_chunk(writes.next().await).await?;
                 }
             })
         });

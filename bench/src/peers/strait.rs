@@ -16,10 +16,10 @@ use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Client, REPLY, REQUEST, check_count, chunk, paced, parallel, writes};
+use super::{Client, REPLY, REQUEST, Writes, check_count, chunk, paced, parallel, writes};
 use crate::{
     measure::Latencies,
-    plan::{CHUNK_BYTES, MESSAGE_BYTES, Stack},
+    plan::{CHUNK_BYTES, Load, MESSAGE_BYTES, Stack},
 };
 
 /// As many at once as any case has in flight.
@@ -124,15 +124,14 @@ impl Client for Strait {
         .await
     }
 
-    async fn urgent(&mut self, count: u64, loaded: bool) -> Result<Latencies> {
+    async fn urgent(&mut self, count: u64, load: Load) -> Result<Latencies> {
         let (node, server) = (Arc::clone(&self.node), self.server);
-        let load = loaded.then(|| {
+        let load = Writes::of(load).map(|mut writes| {
             let node = Arc::clone(&self.node);
             tokio::spawn(async move {
                 let (mut tx, _rx) = node.open_with(server, &BULK, Priority::Bulk).await?.split();
-                let chunk = chunk();
                 loop {
-                    tx.write_all(chunk.clone()).await?;
+                    tx.write_all(writes.next().await).await?;
                 }
             })
         });

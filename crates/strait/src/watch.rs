@@ -25,15 +25,15 @@ pub(crate) async fn watch(shared: Arc<Shared>, reachable: impl Fn() -> Vec<Multi
     loop {
         changes.next().await;
         tokio::time::sleep(SETTLE).await;
-        let (Some(before), Some(after)) = (&known, look().await) else {
+        let Some(after) = look().await else {
             continue;
         };
-        if *before == after {
+        // Whoever could not be asked at first is not known to have changed.
+        let Some(before) = known.replace(after.clone()).filter(|before| *before != after) else {
             continue;
-        }
+        };
         let gone: Vec<IpAddr> = before.difference(&after).copied().collect();
         tracing::info!(?gone, now = ?after, "this machine's addresses have changed");
-        known = Some(after);
         let reachable = reachable.clone();
         let addresses = tokio::task::spawn_blocking(reachable).await.ok();
         shared.local_addresses_changed(&gone, addresses);
