@@ -4,7 +4,7 @@
 //!
 //! * **finish** is the same.
 //! * **reset** ends both directions at once, for there is nothing else that tells the peer to wait no longer. What has come can still be
-//!   read; then the reader gets the code that was given here.
+//!   read, on both sides; then the reader gets the code.
 //! * **stop** cannot be said. What comes is dropped and gets no new credit, so that a peer that goes on writing stops after at most a window; its
 //!   writer is told when our direction has ended too: with a reset, at once when it has used up its credit, else after
 //!   `Limits::drain_deadline`, so that it can read what we said last (some implementations drop what is unread on a reset).

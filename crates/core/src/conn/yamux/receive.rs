@@ -307,8 +307,8 @@ impl Session {
         stream.reset = None;
         match stream.receive {
             Receive::Open => {
+                // What came before it is read first, as with our own reset: a listener that refuses and leaves has said why.
                 self.grown = self.grown.saturating_sub(stream.grown());
-                stream.inbox.clear(&mut self.chunks);
                 stream.receive = Receive::Reset(code);
                 self.event(id, READABLE);
             }
