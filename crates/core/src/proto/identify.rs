@@ -26,43 +26,21 @@ pub const MESSAGE_BYTES_MAX: usize = 8 << 10;
 /// How long an exchange may take.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
-/// How long our end of an answered question waits for the asker's. go-libp2p ends its direction only after ours, so that it learns the
-/// end by this; js-libp2p ends its own first, and loses the message when the agreement, the message and our end come in one packet.
-const LINGER: Duration = Duration::from_millis(50);
-
 /// Tells: the answer to a question, or (with a dialer) a push.
 #[derive(Debug)]
 pub(crate) struct Tell {
     dialer: Option<Dialer>,
     out: Option<Outbox>,
     until: Option<std::time::Instant>,
-    /// The answer is told: our direction ends by then.
-    open_until: Option<std::time::Instant>,
 }
 
 impl Tell {
     pub(crate) fn answer(message: Bytes) -> Tell {
-        Tell { dialer: None, out: Some(Tell::outbox(message).left_open()), until: None, open_until: None }
+        Tell { dialer: None, out: Some(Outbox::new(Message::from(message), Framing::LengthPrefixed)), until: None }
     }
 
     pub(crate) fn push(message: Bytes) -> Tell {
-        Tell { dialer: Some(Dialer::new(PUSH_NAME)), out: Some(Tell::outbox(message)), until: None, open_until: None }
-    }
-
-    fn outbox(message: Bytes) -> Outbox {
-        Outbox::new(Message::from(message), Framing::LengthPrefixed)
-    }
-
-    /// The answer is told: ends our direction when the asker has ended its own, or soon.
-    fn linger(&mut self, io: &mut StreamIo<'_>) -> Next {
-        let until = *self.open_until.get_or_insert(deadline(io.now(), LINGER));
-        let asker_ended = io.peer_finished() || io.no_more() || io.peer_stopped().is_some();
-        if asker_ended || io.now() >= until {
-            io.finish();
-            return Tell::end(io, false);
-        }
-        io.wake_at(until, Why::Total);
-        Next::PEER
+        Tell { dialer: Some(Dialer::new(PUSH_NAME)), ..Tell::answer(message) }
     }
 
     fn end(io: &mut StreamIo<'_>, failed: bool) -> Next {
@@ -95,7 +73,7 @@ impl StreamMachine for Tell {
             }
         }
         match &mut self.dialer {
-            None => self.linger(io),
+            None => Tell::end(io, false),
             Some(dialer) => match dialer.answer(io) {
                 Answer::Pending => Next::PEER,
                 answer => Tell::end(io, answer != Answer::Agreed),
@@ -175,27 +153,12 @@ mod tests {
     #[test]
     fn what_one_side_tells_the_other_hears() {
         let mut tell = Bench::new(Tell::answer(Bytes::from(vec![5; 300])));
-        assert_eq!(tell.drive(), Next::PEER);
+        assert_eq!(tell.drive(), Next::Done);
         let mut hear = Bench::new(Hear::ask());
         hear.receive(agreed(NAME));
         let told = std::mem::take(&mut tell.pipe.outgoing);
         assert_eq!(hear.trickle(&told), Next::Done);
         assert!(matches!(hear.only_output(), Output::Identity(Ok(bytes)) if bytes == vec![5; 300]));
-    }
-
-    #[test]
-    fn an_answer_stays_open_until_the_asker_ends_or_a_moment_has_passed() {
-        let mut asker_ends = Bench::new(Tell::answer(Bytes::from(vec![5; 300])));
-        assert_eq!(asker_ends.drive(), Next::PEER);
-        assert!(!asker_ends.pipe.finished, "its end would come in the packet of the message");
-        assert_eq!(asker_ends.finish(), Next::Done);
-        assert!(asker_ends.pipe.finished);
-
-        let mut asker_waits = Bench::new(Tell::answer(Bytes::from(vec![5; 300])));
-        assert_eq!(asker_waits.drive(), Next::PEER);
-        assert_eq!(asker_waits.receive(vec![0; 9]), Next::PEER, "more than the question is nothing to us");
-        assert_eq!(asker_waits.wait(LINGER), Next::Done);
-        assert_eq!((asker_waits.pipe.finished, asker_waits.pipe.reset), (true, None));
     }
 
     #[test]

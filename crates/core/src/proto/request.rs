@@ -179,7 +179,6 @@ pub(super) struct Outbox {
     message: Message,
     header: Option<BytesMut>,
     pace: Pace,
-    finishes: bool,
 }
 
 pub(super) enum Send {
@@ -196,12 +195,7 @@ impl Outbox {
             framing::put_header(message.len(), &mut header);
             header
         });
-        Outbox { message, header, pace: Pace::new(Direction::Out), finishes: true }
-    }
-
-    /// Does not end our direction behind the message: its owner does.
-    pub(super) fn left_open(self) -> Outbox {
-        Outbox { finishes: false, ..self }
+        Outbox { message, header, pace: Pace::new(Direction::Out) }
     }
 
     pub(super) fn drive(&mut self, io: &mut StreamIo<'_>) -> Send {
@@ -212,9 +206,7 @@ impl Outbox {
             self.header = None;
         }
         if self.header.is_none() && io.give_message(&mut self.message) {
-            if self.finishes {
-                io.finish();
-            }
+            io.finish();
             if io.flushed() {
                 return Send::Gone;
             }
