@@ -211,7 +211,7 @@ impl Node {
         mut body: Message,
     ) -> Result<Message, RequestError> {
         let _permit = self.window(peer, def.name, def.per_peer_max).await;
-        let mut resend = Resend::new(def, &body, self.shared().lock().core.limits());
+        let mut resend = Resend::new(def, &body);
         loop {
             resend.connected(self, peer).await?;
             let sent = self.shared().ask(|state, _| {
@@ -230,7 +230,7 @@ impl Node {
             match sent {
                 Ok((stream, reply)) => {
                     let guard = CancelOnDrop { shared: self.shared(), stream: Some(stream) };
-                    resend.sent(self.shared().runtime.now());
+                    resend.sent(self.shared());
                     let reply = async {
                         let mut guard = guard;
                         let result = reply.await;
@@ -240,7 +240,7 @@ impl Node {
                     match resend.reply(self.shared(), reply).await {
                         Ok(reply) => return Ok(reply),
                         // The connection is gone, most likely because an address has changed: dialled at once, and asked again.
-                        Err(error) => match resend.failed(self.shared().runtime.now(), &error) {
+                        Err(error) => match resend.failed(self.shared(), &error) {
                             Some(kept) => body = kept,
                             None => return Err(error),
                         },

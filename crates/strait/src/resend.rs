@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use strait_core::{CODE_NO_ROOM, Closed, DialError, Limits, Message, PeerId, Request, RequestError};
+use strait_core::{CODE_NO_ROOM, Closed, DialError, Message, PeerId, Request, RequestError};
 
 use crate::node::Node;
 use crate::shared::Shared;
@@ -22,11 +22,9 @@ const SOON: Duration = Duration::from_secs(1);
 
 /// What is known of a request that may have to be sent again.
 pub(crate) struct Resend {
+    def: &'static Request,
     /// What is sent again; `None` for a request that must not be.
     kept: Option<Message>,
-    /// How long the exchange may take in all, and how much of it without a connection.
-    total: Duration,
-    without: Duration,
     /// When it has to be over, and when there has to be a connection again: once a connection was lost.
     by: Option<Instant>,
     connected_by: Option<Instant>,
@@ -39,11 +37,10 @@ pub(crate) struct Resend {
 }
 
 impl Resend {
-    pub(crate) fn new(def: &Request, body: &Message, limits: &Limits) -> Resend {
+    pub(crate) fn new(def: &'static Request, body: &Message) -> Resend {
         Resend {
+            def,
             kept: def.idempotent.then(|| body.clone()),
-            total: def.total(limits),
-            without: def.deadline,
             by: None,
             connected_by: None,
             begun: None,
@@ -55,14 +52,22 @@ impl Resend {
     }
 
     /// It is being sent.
-    pub(crate) fn sent(&mut self, now: Instant) {
-        self.begun.get_or_insert(now);
-        self.last_sent = Some(now);
+    pub(crate) fn sent(&mut self, shared: &Shared) {
+        if self.kept.is_some() {
+            let now = shared.runtime.now();
+            self.begun.get_or_insert(now);
+            self.last_sent = Some(now);
+        }
+    }
+
+    /// How long the exchange may take in all.
+    fn total(&self, shared: &Shared) -> Duration {
+        self.def.total(shared.lock().core.limits())
     }
 
     /// It has failed. What to send once more, if that may be.
-    pub(crate) fn failed(&mut self, now: Instant, error: &RequestError) -> Option<Message> {
-        let RequestError::Lost(closed) = error else {
+    pub(crate) fn failed(&mut self, shared: &Shared, error: &RequestError) -> Option<Message> {
+        let (RequestError::Lost(closed), Some(kept)) = (error, &self.kept) else {
             return None;
         };
         let refused = matches!(closed, Closed::There { code, .. } if *code == u64::from(CODE_NO_ROOM));
@@ -70,10 +75,11 @@ impl Resend {
         if matches!(closed, Closed::Here(_)) || (self.lost >= RESENDS_MAX && !refused) {
             return None;
         }
-        let by = self.by.or_else(|| self.begun?.checked_add(self.total)).filter(|by| now < *by)?;
-        let without = now.checked_add(self.without).map_or(by, |at| at.min(by));
+        let now = shared.runtime.now();
+        let by = self.by.or_else(|| self.begun?.checked_add(self.total(shared))).filter(|by| now < *by)?;
+        let without = now.checked_add(self.def.deadline).map_or(by, |at| at.min(by));
         let connected_by = self.connected_by.filter(|_| refused).unwrap_or(without);
-        let body = self.kept.clone().filter(|_| now < connected_by)?;
+        let body = (now < connected_by).then(|| kept.clone())?;
         let soon = self.lost > 0 && self.last_sent.is_some_and(|sent| now.saturating_duration_since(sent) < SOON);
         self.lost += u32::from(!refused);
         self.rests = refused || soon;
@@ -99,7 +105,7 @@ impl Resend {
                 Some(Ok(())) => return Ok(()),
                 Some(Err(error)) if may_change(&error) && shared.runtime.now() < by => last = Some(error),
                 Some(Err(error)) => return Err(error),
-                None => return Err(last.unwrap_or(RequestError::Dial(DialError::NoAnswer { waited: self.without }))),
+                None => return Err(last.unwrap_or(RequestError::Dial(DialError::NoAnswer { waited: self.def.deadline }))),
             }
             self.failures = self.failures.saturating_add(1);
             self.rest(shared, by, moved).await;
@@ -120,7 +126,7 @@ impl Resend {
     {
         match self.by {
             None => reply.await,
-            Some(by) => within(shared, by, reply).await.unwrap_or(Err(RequestError::TooLong(self.total))),
+            Some(by) => within(shared, by, reply).await.unwrap_or_else(|| Err(RequestError::TooLong(self.total(shared)))),
         }
     }
 }

@@ -141,8 +141,7 @@ impl Shared {
     pub fn set_listening(&self, sockets: Vec<std::net::SocketAddr>, addresses: Vec<Multiaddr>) {
         self.ask(|state, _| {
             state.core.set_sockets(sockets);
-            state.core.set_addresses(addresses.clone());
-            state.listen_addrs = addresses;
+            state.set_addresses(addresses);
         });
     }
 
@@ -152,8 +151,7 @@ impl Shared {
         self.ask(|state, now| {
             state.core.local_addresses_changed(now, gone);
             if let Some(addresses) = addresses {
-                state.core.set_addresses(addresses.clone());
-                state.listen_addrs = addresses;
+                state.set_addresses(addresses);
             }
         });
         self.moved.notify_waiters();
@@ -322,6 +320,12 @@ impl State {
 
     pub(crate) fn take_asked(&mut self) -> bool {
         std::mem::take(&mut self.asked)
+    }
+
+    /// Where the node is reached from this network.
+    fn set_addresses(&mut self, addresses: Vec<Multiaddr>) {
+        self.core.set_addresses(addresses.clone());
+        self.listen_addrs = addresses;
     }
 
     pub(crate) fn add_handler(&mut self, number: usize, handler: Handler) {

@@ -57,13 +57,13 @@ impl Nodes {
         let free = [SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))];
         let tcp = listen.as_ref().map_or(&free[..], std::slice::from_ref);
         // Without IPv6 if there is none; without TCP if the port is taken for that.
-        for some in [tcp, &tcp[..tcp.len() - 1]] {
-            match builder(keypair.clone(), listen, some, announce).start().await {
-                Err(StartError::Bind { .. }) => {}
-                started => return self.take(started),
+        let mut some = tcp;
+        loop {
+            match (builder(keypair.clone(), listen, some, announce).start().await, some) {
+                (Err(StartError::Bind { .. }), [fewer @ .., _]) => some = fewer,
+                (started, _) => return self.take(started),
             }
         }
-        self.take(builder(keypair, listen, &[], announce).start().await)
     }
 
     fn take(&self, started: Result<Node, StartError>) -> Result<Node, Failure> {
