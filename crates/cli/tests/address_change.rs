@@ -6,7 +6,7 @@ mod common;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::*;
 use strait_cli::ticket::Ticket;
@@ -16,6 +16,10 @@ const PORT: u16 = 4001;
 const BYTES: usize = 12 << 20;
 /// So much has arrived when the address changes.
 const BEFORE: u64 = 3 << 20;
+/// Past it the transfer goes nowhere: the test then fails with what the receiver said, instead of waiting for as long as `get` does.
+const STUCK: Duration = Duration::from_secs(90);
+/// Only between two looks.
+const PAUSE: Duration = Duration::from_millis(20);
 
 fn ip(args: &[&str]) -> Output {
     Command::new("ip").args(args).output().unwrap()
@@ -119,14 +123,18 @@ fn transfer(net: &Net, addrs: &[String], change: impl FnOnce(&Net)) -> String {
     let ticket = Ticket { addrs, ..ticket }.to_string();
     let receiver = Net::start(&net.receiver, &["get", &ticket, "-o", to.path().to_str().unwrap()]);
     let mut receiver = Ended(receiver);
-    while net.received() < BEFORE {
+    let begun = Instant::now();
+    while net.received() < BEFORE && begun.elapsed() < STUCK {
         assert!(receiver.0.try_wait().unwrap().is_none(), "it ended before anything came");
-        std::thread::sleep(Duration::from_millis(20)); // only a pause between looks
+        std::thread::sleep(PAUSE);
     }
     assert!(!to.path().join("file").exists(), "it was over before the change");
     change(net);
+    while receiver.0.try_wait().unwrap().is_none() && begun.elapsed() < STUCK {
+        std::thread::sleep(PAUSE);
+    }
     let (status, said) = end(&mut receiver.0);
-    assert!(status == Some(0), "{said}");
+    assert!(status == Some(0), "{status:?} after {:?}, {} bytes received: {said}", begun.elapsed(), net.received());
     same(&file, &to.path().join("file"));
     said
 }
@@ -139,7 +147,9 @@ fn tcp(ip: &str) -> String {
     format!("/ip4/{ip}/tcp/{PORT}")
 }
 
+/// Its exit code, and what it said. It is ended if it runs.
 fn end(child: &mut Child) -> (Option<i32>, String) {
+    let _ = child.kill();
     let mut said = String::new();
     std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut said).unwrap();
     (child.wait().unwrap().code(), said)

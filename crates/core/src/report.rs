@@ -54,6 +54,8 @@ counters! {
         dropped_moved,
         /// Datagrams that belong to no connection of ours.
         dropped_unknown,
+        /// Connections ended because the QUIC library had failed at them: a bug.
+        quic_faults,
         /// First packets of strangers dropped: over the rate, the queue or the handshakes in flight.
         strangers_dropped,
         /// Strangers asked to prove their address.

@@ -293,8 +293,21 @@ fn unmapped(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
+/// Says that nobody drives the node any more, whyever: the node was closed, the runtime is gone, or a bug has ended the driver.
+struct Driving(Arc<Shared>);
+
+impl Drop for Driving {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(peer = %self.0.peer_id, "the driver has failed, which is a bug; the node has stopped");
+        }
+        self.0.stopped();
+    }
+}
+
 /// Runs a node until it is closed and all its peers are told.
 pub(crate) async fn run(shared: Arc<Shared>, mut sockets: Sockets) {
+    let _driving = Driving(shared.clone());
     let mut turn = Turn::new(shared.clone());
     sockets.start(&shared);
     let mut sleep = pin!(tokio::time::sleep(Duration::ZERO));
@@ -320,7 +333,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut sockets: Sockets) {
         sockets.counters.accept_rests = sockets.tcp.rests();
         shared.lock().driver = sockets.counters;
         if shared.is_finished() {
-            return shared.drop_handlers();
+            return;
         }
         busy = true;
         if rest.work_left {

@@ -58,7 +58,7 @@ pub use address::{Way, quic_address, socket_address, tcp_address};
 pub use builder::{Builder, TcpSecurity};
 pub use error::{ConnectError, OpenError, PingError, ServeError, StartError};
 pub use handler::{Incoming, IntoReply};
-pub use node::Node;
+pub use node::{Node, Stop};
 pub use runtime::{Lookup, Runtime, Task};
 pub use strait_core::peers::{Answer, Attempt, LookupError, Question, Record, Scope, Undeclarable};
 pub use strait_core::proto::request::CODE_SLOW;

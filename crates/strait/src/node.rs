@@ -28,6 +28,15 @@ struct Handle {
     shared: Arc<Shared>,
 }
 
+/// How a node has stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// It was closed.
+    Closed,
+    /// Its driver has ended without being told to: a bug in strait, which the log has, or its runtime was shut down.
+    Failed,
+}
+
 impl Drop for Handle {
     fn drop(&mut self) {
         self.shared.abandon();
@@ -302,7 +311,7 @@ impl Node {
     pub async fn ping(&self, peer: PeerId) -> Result<Duration, PingError> {
         crate::connect::connect(self.shared(), peer).await?;
         let sent = self.shared().ask(|state, _| {
-            let stream = state.core.ping(&peer).ok()?;
+            let stream = state.core.ping(&peer).ok().filter(|_| !state.stopped)?;
             let (sender, receiver) = oneshot::channel();
             state.pings.insert(stream, sender);
             Some((stream, receiver))
@@ -364,9 +373,23 @@ impl Node {
             state.core.stop_listening();
             state.core.limits().drain_deadline
         });
-        self.until(deadline, || !shared.lock().core.is_busy()).await;
+        self.until(deadline, || shared.is_finished() || !shared.lock().core.is_busy()).await;
         shared.abandon();
         self.until(deadline, || shared.is_finished()).await;
+    }
+
+    /// Waits until the node has stopped: it was closed, through this handle or another, its runtime is gone, or a bug in strait has ended its driver.
+    /// From then on everything that is asked of it fails at once.
+    pub async fn stopped(&self) -> Stop {
+        let shared = self.shared();
+        loop {
+            let mut turned = std::pin::pin!(shared.closing.notified());
+            turned.as_mut().enable();
+            if shared.is_finished() {
+                return if shared.lock().failed { Stop::Failed } else { Stop::Closed };
+            }
+            turned.await;
+        }
     }
 
     /// Waits until `done`, looked at after each turn of the driver, but no longer than `time`.

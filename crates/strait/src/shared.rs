@@ -56,6 +56,10 @@ pub(crate) struct State {
     asked: bool,
     pub(crate) draining: bool,
     pub(crate) shutdown: bool,
+    /// Its driver has ended: nothing moves any more.
+    pub(crate) stopped: bool,
+    /// And nobody had closed it.
+    pub(crate) failed: bool,
 }
 
 /// Who waits for a raw stream, and how it ended.
@@ -110,6 +114,8 @@ impl Shared {
                 asked: false,
                 draining: false,
                 shutdown: false,
+                stopped: false,
+                failed: false,
             }),
             closing: Notify::new(),
             moved: Notify::new(),
@@ -185,16 +191,30 @@ impl Shared {
         true
     }
 
-    /// Whether the node was closed and every peer was told.
+    /// Whether the node was closed and every peer was told, or its driver has ended before.
     pub fn is_finished(&self) -> bool {
         let state = self.lock();
-        state.shutdown && state.core.is_empty()
+        state.stopped || (state.shutdown && state.core.is_empty())
     }
 
-    /// Lets go of the handlers: one that holds a handle of its own node would keep both for ever.
-    pub(crate) fn drop_handlers(&self) {
-        let handlers = std::mem::take(&mut self.lock().handlers);
-        drop(handlers);
+    /// The driver has ended, in order or not: whoever waits for anything of this node is told so. Lets go of the handlers: one that holds a handle
+    /// of its own node would keep both for ever. Does not ask the core for anything: it may be what has failed.
+    pub(crate) fn stopped(&self) {
+        let mut state = self.lock();
+        state.failed = !state.shutdown;
+        (state.stopped, state.draining, state.shutdown) = (true, true, true);
+        let waiting = (std::mem::take(&mut state.requests), std::mem::take(&mut state.pings), std::mem::take(&mut state.wanted));
+        let working = (std::mem::take(&mut state.handlers), std::mem::take(&mut state.running));
+        let mut wakers = Vec::new();
+        for wait in state.raw.values_mut() {
+            wait.ended.get_or_insert(Some(StreamError::Lost(Closed::Here("it has stopped"))));
+            wakers.extend(wait.reader.take().into_iter().chain(wait.writer.take()));
+        }
+        drop(state);
+        drop((waiting, working));
+        wakers.into_iter().for_each(Waker::wake);
+        self.closing.notify_waiters();
+        self.moved.notify_waiters();
     }
 
     /// Closes the node now: its last handle is gone.

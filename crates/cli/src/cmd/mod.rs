@@ -78,8 +78,10 @@ fn abuse_log(node: &strait::Node, path: Option<&Path>, progress: &Arc<Progress>)
 async fn until_signal(nodes: &Nodes, command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let mut command = Box::pin(command);
     let code = tokio::select! {
+        biased;
         result = &mut command => return result,
         code = signal() => code,
+        () = nodes.failed() => return Err(Failure::bug("this process's node has stopped, and nothing can be sent or received any more")),
     };
     tokio::spawn(async move {
         let code = signal().await; // the second one: whatever still hangs is left as it is

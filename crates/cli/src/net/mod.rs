@@ -11,8 +11,10 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use strait::{Builder, ConnectError, DialError, Incoming, Node, Priority, Request, StartError};
+use strait::{Builder, ConnectError, DialError, Incoming, Node, Priority, Request, StartError, Stop};
 use strait_core::{Keypair, Multiaddr, PeerId};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 use addrs::is_tcp;
 
@@ -43,7 +45,10 @@ fn definition(protocol: Protocol) -> &'static Request {
 
 /// The nodes of this process, so that a signal can close them in order: their peers learn at once that they are gone.
 #[derive(Default)]
-pub struct Nodes(Mutex<Vec<Node>>);
+pub struct Nodes {
+    all: Mutex<Vec<Node>>,
+    started: Notify,
+}
 
 impl Nodes {
     /// Starts a node that listens at `listen`, or at a free port of all interfaces, for QUIC.
@@ -76,13 +81,34 @@ impl Nodes {
             let next = "choose another with --listen, or leave it to strait";
             Failure::new(Code::Unreachable, format!("could not start: {error}"), why, next)
         })?;
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(node.clone());
+        self.all.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(node.clone());
+        self.started.notify_one();
         Ok(node)
+    }
+
+    /// Waits until one of them has stopped that nobody has closed.
+    pub async fn failed(&self) {
+        loop {
+            let nodes = self.all.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+            let mut stops: JoinSet<Stop> = nodes.into_iter().map(|node| async move { node.stopped().await }).collect();
+            let any = async {
+                while let Some(stop) = stops.join_next().await {
+                    if stop.is_ok_and(|stop| stop == Stop::Failed) {
+                        return;
+                    }
+                }
+                std::future::pending().await
+            };
+            tokio::select! {
+                () = any => return,
+                () = self.started.notified() => {}
+            }
+        }
     }
 
     /// Closes all nodes, and waits for at most `most`.
     pub async fn close(&self, most: Duration) {
-        let nodes = std::mem::take(&mut *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        let nodes = std::mem::take(&mut *self.all.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
         let all = async {
             for node in nodes {
                 node.close().await;

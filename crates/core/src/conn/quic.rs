@@ -5,8 +5,12 @@
 //! connection windows (its default is unlimited), the store for connections not yet accepted (each is decided at once here), all sources of
 //! randomness and time (determinism), stream credit (granted in steps).
 
+mod cids;
+mod port;
+
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
@@ -15,13 +19,13 @@ use quic::{ConnectionError, ConnectionHandle, ConnectionId, DatagramEvent, Dir, 
 use quinn_proto as quic;
 use ring::{hkdf, hmac};
 
+use self::cids::CidMaker;
+pub(crate) use self::port::Port;
 use super::event::{Blame, ConnEvent, Lost};
 use super::tls;
 use crate::env::{Env, Random, WallClock};
 use crate::error::{Closed, ConfigError, DialError};
 use crate::limits::{CRYPTO_BYTES_MAX, DATAGRAM_BYTES_MAX, Limits};
-use crate::proto::Priority;
-use crate::stream::{Read, StreamPort};
 
 /// Names one of the driver's UDP sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -248,6 +252,10 @@ impl Quic {
     /// Exchanges what a connection and the endpoint have to tell each other. True when the connection is gone for good
     /// and its number free.
     pub(crate) fn settle(&mut self, conn: &mut Conn) -> bool {
+        if conn.failed() {
+            self.endpoint.handle_event(conn.handle, quic::EndpointEvent::drained());
+            return true;
+        }
         while let Some(event) = conn.inner.poll_endpoint_events() {
             let drained = event.is_drained();
             if let Some(answer) = self.endpoint.handle_event(conn.handle, event) {
@@ -293,59 +301,6 @@ impl quic::TimeSource for Wall {
     }
 }
 
-/// Makes connection ids of 8 bytes that we know again: five random ones and three of a keyed hash over them. So a long header can
-/// be told from a stranger's before anything is looked up.
-#[derive(Debug, Clone)]
-pub(crate) struct CidMaker {
-    key: hmac::Key,
-    // The QUIC crate wants a factory of generators; they share this source. Nothing ever waits on it.
-    random: Arc<Mutex<Random>>,
-}
-
-impl CidMaker {
-    fn new(random: &mut Random) -> CidMaker {
-        CidMaker {
-            key: hmac::Key::new(hmac::HMAC_SHA256, &random.seed()),
-            random: Arc::new(Mutex::new(Random::new(random.seed()))),
-        }
-    }
-
-    fn mark(&self, body: &[u8]) -> [u8; 3] {
-        let tag = hmac::sign(&self.key, body);
-        let mut mark = [0; 3];
-        mark.iter_mut().zip(tag.as_ref()).for_each(|(to, from)| *to = *from);
-        mark
-    }
-
-    pub(crate) fn made(&self, id: &[u8]) -> bool {
-        let (body, mark) = id.split_at_checked(5).unwrap_or_default();
-        self.mark(body) == mark
-    }
-}
-
-impl quic::ConnectionIdGenerator for CidMaker {
-    fn generate_cid(&mut self) -> ConnectionId {
-        let mut body = [0; 5];
-        self.random.lock().unwrap_or_else(PoisonError::into_inner).fill(&mut body);
-        let mark = self.mark(&body);
-        let mut id = [0; 8];
-        id.iter_mut().zip(body.iter().chain(&mark)).for_each(|(to, from)| *to = *from);
-        ConnectionId::new(&id)
-    }
-
-    fn validate(&self, id: &ConnectionId) -> Result<(), quic::InvalidCid> {
-        if self.made(id) { Ok(()) } else { Err(quic::InvalidCid) }
-    }
-
-    fn cid_len(&self) -> usize {
-        8
-    }
-
-    fn cid_lifetime(&self) -> Option<Duration> {
-        None
-    }
-}
-
 /// One QUIC connection.
 pub(crate) struct Conn {
     handle: ConnectionHandle,
@@ -356,6 +311,20 @@ pub(crate) struct Conn {
     handshake_deadline: Duration,
     /// Frames received when they were last counted.
     frames_in: u64,
+    /// The peer's address when something was last sent.
+    path: SocketAddr,
+    fault: Fault,
+}
+
+const FAULT: &str = "the QUIC library has failed at it, which is a bug; connect again";
+
+/// Whether the QUIC crate has failed at this connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    None,
+    /// It has panicked: it is not called any more for this connection.
+    New,
+    Told,
 }
 
 impl Conn {
@@ -367,12 +336,36 @@ impl Conn {
         limits: &Limits,
     ) -> Conn {
         let (idle_timeout, handshake_deadline) = (limits.idle_timeout, limits.handshake_deadline);
-        Conn { handle, inner, wanted, found, idle_timeout, handshake_deadline, frames_in: 0 }
+        let (path, fault) = (inner.remote_address(), Fault::None);
+        Conn { handle, inner, wanted, found, idle_timeout, handshake_deadline, frames_in: 0, path, fault }
+    }
+
+    /// Has the QUIC crate do something that a peer may have brought about. Should it panic, which is a bug in it, then this connection ends, and no
+    /// other does.
+    fn guarded<T>(&mut self, act: impl FnOnce(&mut quic::Connection) -> T) -> Option<T> {
+        if self.fault != Fault::None {
+            return None;
+        }
+        let done = catch_unwind(AssertUnwindSafe(|| act(&mut self.inner)));
+        if done.is_err() {
+            self.fault = Fault::New;
+        }
+        done.ok()
+    }
+
+    /// Whether the QUIC crate has failed: settled once, it is gone.
+    pub(crate) fn failed(&self) -> bool {
+        self.fault != Fault::None
+    }
+
+    #[cfg(test)]
+    pub(crate) fn fail(&mut self) {
+        self.guarded(|_| panic!("a fault, for a test"));
     }
 
     /// Opens and processes a datagram: the part that costs. Returns how many frames it brought, padding left out.
     pub(crate) fn handle(&mut self, inbound: Inbound) -> u64 {
-        self.inner.handle_event(inbound.event);
+        self.guarded(|inner| inner.handle_event(inbound.event));
         let all = self.frames();
         all.saturating_sub(std::mem::replace(&mut self.frames_in, all))
     }
@@ -387,8 +380,23 @@ impl Conn {
         streams.iter().chain(&others).chain(&rest).chain(&[frames.streams_blocked_bidi, frames.max_streams_uni]).sum()
     }
 
+    /// Runs the timers that are due; all but the first time after the peer's address has changed: the crate keeps the old path's timers, and
+    /// relies on something being in flight when they fire. So something is sent on the new path first.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        self.inner.handle_timeout(now);
+        if self.follow_path() && !self.inner.is_closed() {
+            return;
+        }
+        self.guarded(|inner| inner.handle_timeout(now));
+        if self.inner.remote_address() != self.path {
+            // It was never there: back to the address before, where perhaps nothing is in flight.
+            self.inner.ping();
+        }
+    }
+
+    /// Whether the peer's address is another than when this was last asked, or something sent.
+    fn follow_path(&mut self) -> bool {
+        let path = self.inner.remote_address();
+        std::mem::replace(&mut self.path, path) != path
     }
 
     pub(crate) fn poll_timeout(&mut self) -> Option<Instant> {
@@ -396,8 +404,13 @@ impl Conn {
     }
 
     pub(crate) fn poll(&mut self) -> Option<ConnEvent> {
+        if self.fault == Fault::New {
+            self.fault = Fault::Told;
+            let (closed, dial) = (Closed::Here(FAULT), DialError::Incompatible(FAULT.to_owned()));
+            return Some(ConnEvent::Lost(Lost { closed, dial, breach: Blame::Nobody }));
+        }
         loop {
-            return Some(match self.inner.poll()? {
+            return Some(match self.guarded(quic::Connection::poll)?? {
                 quic::Event::Connected => ConnEvent::Connected,
                 quic::Event::ConnectionLost { reason } => ConnEvent::Lost(self.lost(&reason)),
                 quic::Event::Stream(event) => match event {
@@ -415,7 +428,8 @@ impl Conn {
     }
 
     pub(crate) fn poll_transmit(&mut self, now: Instant, socket: SocketId, max: usize, buffer: &mut Vec<u8>) -> Option<Transmit> {
-        Some(transmit(socket, self.inner.poll_transmit(now, max.max(1), buffer)?))
+        self.follow_path();
+        Some(transmit(socket, self.guarded(|inner| inner.poll_transmit(now, max.max(1), buffer))??))
     }
 
     pub(crate) fn close(&mut self, now: Instant, code: u32, reason: &'static str) {
@@ -534,66 +548,4 @@ impl Conn {
 
 fn number(id: StreamId) -> u64 {
     VarInt::from(id).into_inner()
-}
-
-/// One stream of a connection.
-pub(crate) struct Port<'a> {
-    inner: &'a mut quic::Connection,
-    id: StreamId,
-}
-
-impl Port<'_> {
-    pub(crate) fn set_priority(&mut self, priority: Priority) {
-        let level = match priority {
-            Priority::Urgent => 1,
-            Priority::Normal => 0,
-            Priority::Bulk => -1,
-        };
-        // Fails only when the stream is gone, and then there is nothing to order.
-        let _ = self.inner.send_stream(self.id).set_priority(level);
-    }
-}
-
-impl StreamPort for Port<'_> {
-    fn read(&mut self, max: usize) -> Result<Read, u64> {
-        let mut stream = self.inner.recv_stream(self.id);
-        let Ok(mut chunks) = stream.read(true) else {
-            // Stopped by us, or reported as finished or reset before.
-            return Ok(Read::Finished);
-        };
-        match chunks.next(max) {
-            Ok(Some(chunk)) => Ok(Read::Chunk(chunk.bytes)),
-            Ok(None) => Ok(Read::Finished),
-            Err(quic::ReadError::Blocked) => Ok(Read::Blocked),
-            Err(quic::ReadError::Reset(code)) => Err(code.into_inner()),
-        }
-    }
-
-    fn write(&mut self, chunk: &mut Bytes) -> Result<usize, u64> {
-        if chunk.is_empty() {
-            return Ok(0);
-        }
-        let mut stream = self.inner.send_stream(self.id);
-        match stream.write_chunks(std::slice::from_mut(chunk)) {
-            Ok(written) => Ok(written.bytes),
-            Err(quic::WriteError::Blocked) => Ok(0),
-            Err(quic::WriteError::Stopped(code)) => Err(code.into_inner()),
-            Err(quic::WriteError::ClosedStream) => Err(0),
-        }
-    }
-
-    fn finish(&mut self) {
-        // Fails when the stream is gone, or when the peer wants no more of it: then a reset ends it, or it would stay half open.
-        if let Err(quic::FinishError::Stopped(_)) = self.inner.send_stream(self.id).finish() {
-            self.reset(0);
-        }
-    }
-
-    fn reset(&mut self, code: u32) {
-        let _ = self.inner.send_stream(self.id).reset(VarInt::from_u32(code));
-    }
-
-    fn stop(&mut self, code: u32) {
-        let _ = self.inner.recv_stream(self.id).stop(VarInt::from_u32(code));
-    }
 }

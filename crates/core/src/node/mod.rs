@@ -25,6 +25,8 @@ mod commands;
 mod credit;
 mod depart;
 mod dial;
+#[cfg(test)]
+mod fault_tests;
 mod identity;
 mod jam;
 mod mobility;

@@ -113,7 +113,11 @@ impl Node {
             return true;
         };
         let gone = match &mut conn.quic {
-            Transport::Quic(quic) => self.quic.settle(quic),
+            Transport::Quic(quic) => {
+                let totals = &mut self.counters.totals;
+                totals.quic_faults = totals.quic_faults.saturating_add(u64::from(quic.failed()));
+                self.quic.settle(quic)
+            }
             Transport::Pipe(_) => self.settle_pipe(slot),
         };
         let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_deref_mut).filter(|_| gone) else {
