@@ -6,92 +6,20 @@
 //!
 //! The transport below is a [`StreamPort`]; QUIC streams are one, multiplexed byte pipes will be another.
 
+mod machine;
 mod port;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::budget::Grant;
-use crate::error::{Breach, RequestError, StreamError};
-use crate::limits::{FRONT_BYTES_MAX, HEADER_BYTES_MAX, Limits, OUTBOX_BYTES_MAX, PIN_BYTES};
+use crate::limits::{FRONT_BYTES_MAX, GATHER_BYTES, HEADER_BYTES_MAX, Limits, OUTBOX_BYTES_MAX, PIN_BYTES, SMALL_PIECE_BYTES};
 use crate::message::Message;
 use crate::wake::Why;
 
+pub use machine::{Input, Next, Output, StreamMachine, Waits};
 pub use port::{Read, StreamPort};
-
-/// What a machine waits for. Several may be set: any of them drives it again, and so does its deadline.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Waits {
-    /// Bytes, an end or a reset from the peer.
-    pub peer: bool,
-    /// Room to write, which the peer gives by reading.
-    pub room: bool,
-    /// An [`Input`] of the application.
-    pub app: bool,
-    /// Memory: a reservation was refused.
-    pub memory: bool,
-    /// It is declared that this wait for the peer needs no deadline: the stream is the application's own.
-    pub open_ended: bool,
-}
-
-/// What a machine says after it was driven.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
-    /// It goes on when one of these changes.
-    Wait(Waits),
-    /// It is through: the stream can be forgotten when the transport has delivered what was written.
-    Done,
-}
-
-impl Next {
-    /// Waits for the peer's bytes.
-    pub const PEER: Next = Next::Wait(Waits { peer: true, room: false, app: false, memory: false, open_ended: false });
-    /// Waits for room to write. The peer's reset is noticed too.
-    pub const ROOM: Next = Next::Wait(Waits { peer: false, room: true, app: false, memory: false, open_ended: false });
-    /// Waits for the application, and notices when the peer gives up.
-    pub const APP: Next = Next::Wait(Waits { peer: false, room: false, app: true, memory: false, open_ended: false });
-    /// Waits for memory.
-    pub const MEMORY: Next = Next::Wait(Waits { peer: false, room: false, app: false, memory: true, open_ended: false });
-}
-
-/// A protocol on one stream, as a state machine without I/O.
-pub trait StreamMachine: Send {
-    /// Goes as far as it can. Must be idempotent when nothing has changed.
-    fn drive(&mut self, io: &mut StreamIo<'_>) -> Next;
-}
-
-/// What the application tells a machine.
-#[derive(Debug)]
-pub enum Input {
-    /// The reply to the request that this stream brought.
-    Reply(Message),
-    /// The request is declined with this code.
-    Reject(u32),
-}
-
-/// What a machine tells its node. Each stream has exactly one final outcome; [`Output::Agreed`] and [`Output::Arrived`] are steps.
-#[derive(Debug)]
-pub enum Output {
-    /// The listener agreed on the protocol with this number in the node's registry.
-    Agreed(usize),
-    /// A request is complete.
-    Arrived(Message),
-    /// A request of ours has ended.
-    Reply(Result<Message, RequestError>),
-    /// The reply to the peer is in the transport's hands, or the peer has gone away before.
-    Served(Result<usize, Breach>),
-    /// A ping has come back.
-    Pong(Result<Duration, RequestError>),
-    /// An identify message (not decoded) has come, as an answer or as a push.
-    Identity(Result<Bytes, RequestError>),
-    /// A raw stream's dialer has the peer's agreement.
-    Confirmed,
-    /// The stream failed before any protocol was agreed on, or while it was the application's.
-    Failed(StreamError),
-    /// Nothing to tell: the stream is over in order, or the application itself has declined.
-    Quiet,
-}
 
 /// Asked for more than a header may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -365,6 +293,26 @@ impl<'a> StreamIo<'a> {
         let chunk = self.state.front.split_to(n);
         self.count_in(n);
         Some(chunk)
+    }
+
+    /// As [`take`](Self::take), but pieces that are small are copied into one, of at most [`GATHER_BYTES`].
+    pub fn take_gathered(&mut self, max: usize) -> Option<Bytes> {
+        let first = self.take(max)?;
+        let most = max.min(GATHER_BYTES);
+        if first.len() >= SMALL_PIECE_BYTES.min(most) {
+            return Some(first);
+        }
+        let Some(second) = self.take(most.saturating_sub(first.len())) else {
+            return Some(first);
+        };
+        let mut all = BytesMut::from(&first[..]);
+        let mut next = Some(second);
+        while let Some(piece) = next {
+            all.extend_from_slice(&piece);
+            next = self.take(most.saturating_sub(all.len()));
+        }
+        self.copied(all.len());
+        Some(all.freeze())
     }
 
     /// Whether the peer has finished its direction and everything was consumed.

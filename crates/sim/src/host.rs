@@ -58,14 +58,14 @@ pub struct Cost {
 }
 
 impl Default for Cost {
-    /// About one core of a small machine: 5 us for a turn, 1 us for each datagram, 2 ns for a unit
+    /// About one core of a small machine: 5 us for a turn, 1 us for each datagram, 1 ns for a unit
     /// (strait's unit is about the work of one bulk byte).
     fn default() -> Cost {
         Cost {
             turn: Duration::from_micros(5),
             receive: Duration::from_micros(1),
             send: Duration::from_micros(1),
-            unit: Duration::from_nanos(2),
+            unit: Duration::from_nanos(1),
         }
     }
 }

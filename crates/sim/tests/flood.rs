@@ -77,6 +77,7 @@ fn measure(world: &mut World, over: Over, kind: Flood, latency: Duration) -> (Ve
     let [victim, honest, attacker] = [(); 3].map(|()| world.node(NodeConfig::over(over)));
     // The attacker's machine is ten times as fast.
     world.set_cost(attacker.id(), Cost::default().faster(10));
+    world.set_cost(victim.id(), Cost::default().slower(2));
     serve_echo(&victim);
     victim
         .serve_streams(&PIPE, Priority::Normal, async move |stream: Stream| {

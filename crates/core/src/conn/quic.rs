@@ -25,7 +25,7 @@ use super::event::{Blame, ConnEvent, Lost};
 use super::tls;
 use crate::env::{Env, Random, WallClock};
 use crate::error::{Closed, ConfigError, DialError};
-use crate::limits::{CRYPTO_BYTES_MAX, DATAGRAM_BYTES_MAX, Limits};
+use crate::limits::{CRYPTO_BYTES_MAX, DATAGRAM_BYTES_MAX, FRAME_WORK, Limits, STREAM_FRAME_WORK};
 
 /// Names one of the driver's UDP sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -309,8 +309,8 @@ pub(crate) struct Conn {
     found: Arc<OnceLock<PeerId>>,
     idle_timeout: Duration,
     handshake_deadline: Duration,
-    /// Frames received when they were last counted.
-    frames_in: u64,
+    /// Work units of the frames received when they were last counted.
+    work_in: u64,
     /// The peer's address when something was last sent.
     path: SocketAddr,
     fault: Fault,
@@ -337,7 +337,7 @@ impl Conn {
     ) -> Conn {
         let (idle_timeout, handshake_deadline) = (limits.idle_timeout, limits.handshake_deadline);
         let (path, fault) = (inner.remote_address(), Fault::None);
-        Conn { handle, inner, wanted, found, idle_timeout, handshake_deadline, frames_in: 0, path, fault }
+        Conn { handle, inner, wanted, found, idle_timeout, handshake_deadline, work_in: 0, path, fault }
     }
 
     /// Has the QUIC crate do something that a peer may have brought about. Should it panic, which is a bug in it, then this connection ends, and no
@@ -363,21 +363,23 @@ impl Conn {
         self.guarded(|_| panic!("a fault, for a test"));
     }
 
-    /// Opens and processes a datagram: the part that costs. Returns how many frames it brought, padding left out.
+    /// Opens and processes a datagram: the part that costs. Returns the work units of the frames that it brought, 0 if there were none but padding.
     pub(crate) fn handle(&mut self, inbound: Inbound) -> u64 {
         self.guarded(|inner| inner.handle_event(inbound.event));
-        let all = self.frames();
-        all.saturating_sub(std::mem::replace(&mut self.frames_in, all))
+        let all = self.frames_work();
+        all.saturating_sub(std::mem::replace(&mut self.work_in, all))
     }
 
-    /// Frames received so far, but for those that end a connection or that a packet is not full of.
-    fn frames(&self) -> u64 {
+    /// Work units of the frames received so far, but for those that end a connection or that a packet is not full of.
+    fn frames_work(&self) -> u64 {
         let frames = self.inner.stats().frame_rx;
-        let streams =
-            [frames.stream, frames.reset_stream, frames.stop_sending, frames.stream_data_blocked, frames.max_stream_data];
+        let streams = [frames.reset_stream, frames.stop_sending, frames.stream_data_blocked, frames.max_stream_data];
         let others = [frames.acks, frames.crypto, frames.ping, frames.path_challenge, frames.path_response, frames.data_blocked];
         let rest = [frames.max_data, frames.max_streams_bidi, frames.new_connection_id, frames.retire_connection_id];
-        streams.iter().chain(&others).chain(&rest).chain(&[frames.streams_blocked_bidi, frames.max_streams_uni]).sum()
+        let credit = [frames.streams_blocked_bidi, frames.max_streams_uni];
+        let all: u64 = streams.iter().chain(&others).chain(&rest).chain(&credit).sum();
+        let work = all.saturating_mul(FRAME_WORK);
+        work.saturating_add(frames.stream.saturating_mul(STREAM_FRAME_WORK))
     }
 
     /// Runs the timers that are due; all but the first time after the peer's address has changed: the crate keeps the old path's timers, and

@@ -3,16 +3,15 @@
 use std::time::Instant;
 
 use super::admission::CODE_NO_ROOM;
-use super::state::{Arrived, ConnState, Phase, Role};
+use super::state::{Arrived, ConnState, Phase};
 use super::{Event, Node};
 use crate::abuse::Offence;
 use crate::conn::event::ConnEvent;
 use crate::conn::quic::Inbound;
 use crate::conn::transport::Transport;
 use crate::error::{Closed, DialError};
-use crate::limits::{FRAME_WORK, PACKET_WORK};
+use crate::limits::PACKET_WORK;
 use crate::proto::pace::deadline;
-use crate::proto::{Priority, select::Listener};
 use crate::wake::{Key, Why};
 
 /// So many packets are opened before the streams that they fed are looked at.
@@ -21,7 +20,7 @@ const PACKETS_AT_ONCE: usize = 32;
 impl Node {
     /// Serves a connection up to `may` work units. Returns what it cost and whether work is left.
     pub(super) fn serve_conn(&mut self, now: Instant, slot: usize, may: u64) -> (u64, bool) {
-        let mut cost = 0u64;
+        let mut cost = self.take_owed(slot);
         loop {
             let packets = self.serve_inbox(now, slot, may.saturating_sub(cost), &mut cost);
             if packets > 0 {
@@ -45,6 +44,7 @@ impl Node {
                 break;
             }
         }
+        cost = cost.saturating_add(self.take_owed(slot));
         self.review_credit(now, slot);
         if self.settle(now, slot) {
             return (cost, false);
@@ -58,8 +58,13 @@ impl Node {
         (cost, more)
     }
 
+    /// What was done for a connection and is not charged yet.
+    fn take_owed(&mut self, slot: usize) -> u64 {
+        self.conn_mut(slot).map_or(0, |conn| std::mem::take(&mut conn.owed))
+    }
+
     fn serve_inbox(&mut self, now: Instant, slot: usize, may: u64, cost: &mut u64) -> usize {
-        let limits = &self.config.limits;
+        let (limits, registry) = (&self.config.limits, &self.registry);
         let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_deref_mut) else {
             return 0;
         };
@@ -67,6 +72,7 @@ impl Node {
         let mut spent = 0u64;
         let mut packets = 0usize;
         // When what is unread has filled the window, the rest waits, and the pipe behind it.
+        let totals = &mut self.counters.totals;
         while spent < may && packets < PACKETS_AT_ONCE && conn.quic.wants_input() {
             let inbound = match (conn.inbox.pop(limits), &mut conn.quic) {
                 (Some(Arrived::Datagram(inbound)), Transport::Quic(_)) => inbound,
@@ -77,12 +83,12 @@ impl Node {
                     // What cannot be opened ends it.
                     conn.heard = now;
                     spent = spent.saturating_add(PACKET_WORK).saturating_add(pipe.piped.take_work());
+                    spent = spent.saturating_add(conn.accept_streams(registry, totals));
                     continue;
                 }
                 _ => break,
             };
             packets = packets.saturating_add(1);
-            let totals = &mut self.counters.totals;
             if now.saturating_duration_since(inbound.at) > limits.delay_max {
                 totals.dropped_late = totals.dropped_late.saturating_add(1);
                 spent = spent.saturating_add(1);
@@ -90,11 +96,11 @@ impl Node {
             }
             spent = spent.saturating_add(Node::packet_work(stranger, inbound.bytes));
             match open_datagram(now, conn, inbound) {
-                Some(frames) => {
-                    if frames > 0 {
+                Some(work) => {
+                    if work > 0 {
                         conn.heard = now;
                     }
-                    spent = spent.saturating_add(frames.saturating_mul(FRAME_WORK));
+                    spent = spent.saturating_add(work).saturating_add(conn.accept_streams(registry, totals));
                 }
                 None => totals.dropped_moved = totals.dropped_moved.saturating_add(1),
             }
@@ -160,7 +166,13 @@ impl Node {
                     self.accuse_lost(now, slot, &lost);
                     self.end_conn(now, slot, lost.closed, lost.dial);
                 }
-                Some(ConnEvent::Opened) => self.accept_streams(slot),
+                // Most were accepted with the packet that opened them.
+                Some(ConnEvent::Opened) => {
+                    if let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_deref_mut) {
+                        let work = conn.accept_streams(&self.registry, &mut self.counters.totals);
+                        conn.owed = conn.owed.saturating_add(work);
+                    }
+                }
                 Some(ConnEvent::Readable(number) | ConnEvent::Writable(number)) => {
                     self.stream_stirred(slot, number, None);
                 }
@@ -182,28 +194,6 @@ impl Node {
                 }
             }
         }
-    }
-
-    fn accept_streams(&mut self, slot: usize) {
-        let registry = self.registry.clone();
-        // A connection that was closed in this very turn may still tell of streams; nobody would remove them.
-        let Some(conn) = self.conn_mut(slot).filter(|conn| matches!(conn.phase, Phase::Open(_))) else {
-            return;
-        };
-        let mut count = 0u64;
-        while let Some(number) = conn.quic.accept() {
-            let listener = Box::new(Listener::new(registry.clone()));
-            // The connection's stream credit pays for it.
-            if let Some(index) = conn.add(Role::Listener, listener, Priority::Normal, 0) {
-                if let Some(stream) = conn.streams.get_mut(index) {
-                    stream.number = Some(number);
-                }
-                conn.numbers.insert(number, index);
-                conn.queue(index);
-            }
-            count = count.saturating_add(1);
-        }
-        self.counters.totals.streams_in = self.counters.totals.streams_in.saturating_add(count);
     }
 
     fn stream_stirred(&mut self, slot: usize, number: u64, stopped: Option<u64>) {
@@ -361,14 +351,14 @@ impl Node {
     }
 }
 
-/// Opens a datagram. Returns how many frames it brought; `None` when it is dropped, because its sender's address changes too often.
+/// Opens a datagram. Returns the work of the frames that it brought; `None` when it is dropped, because its sender's address changes too often.
 fn open_datagram(now: Instant, conn: &mut ConnState, inbound: Inbound) -> Option<u64> {
     let (meta, before) = (inbound.meta, conn.quic.remote());
     if meta.remote != before && !conn.moves.may(now) {
         return None;
     }
     conn.wire_in = conn.wire_in.saturating_add(inbound.bytes as u64);
-    let frames = conn.quic.as_quic().map_or(0, |quic| quic.handle(inbound));
+    let work = conn.quic.as_quic().map_or(0, |quic| quic.handle(inbound));
     if conn.quic.remote() != before {
         conn.moved_out |= conn.moves.moved();
         conn.note_path();
@@ -377,8 +367,8 @@ fn open_datagram(now: Instant, conn: &mut ConnState, inbound: Inbound) -> Option
     if conn.quic.remote() == meta.remote {
         conn.socket = meta.socket;
     }
-    if frames > 0 {
+    if work > 0 {
         conn.local = meta.local_ip.map(|local| local.to_canonical()).or(conn.local);
     }
-    Some(frames)
+    Some(work)
 }

@@ -17,10 +17,12 @@ use crate::conn::piped::PipeEnd;
 use crate::conn::quic::{Inbound, SocketId};
 use crate::conn::transport::Transport;
 use crate::error::Closed;
-use crate::limits::{ADDRESS_CHANGE_INTERVAL, ADDRESS_CHANGES_MAX, DATAGRAM_OVERHEAD_BYTES, Limits};
+use crate::limits::{ADDRESS_CHANGE_INTERVAL, ADDRESS_CHANGES_MAX, DATAGRAM_OVERHEAD_BYTES, Limits, STREAM_OPENED_WORK};
 use crate::peers::Path;
 use crate::peers::scope::{self, Scope};
-use crate::proto::{Priority, Request, StreamProtocol, identify, ping};
+use crate::proto::select::Listener;
+use crate::proto::{Priority, Registry, Request, StreamProtocol, identify, ping};
+use crate::report::Totals;
 use crate::stream::{IoState, StreamMachine, Waits};
 use crate::wake::Armed;
 
@@ -263,6 +265,8 @@ pub(super) struct ConnState {
     pub(super) inbox: Inbox,
     /// How a pipe ended whose last bytes still wait.
     pub(super) end: Option<PipeEnd>,
+    /// Work units of what was done for it outside of its turn, or cannot be told before: charged in its next.
+    pub(super) owed: u64,
     /// Since when a timer of the transport is due.
     pub(super) timer_due: Option<Instant>,
     pub(super) in_strangers_ring: bool,
@@ -348,6 +352,7 @@ impl ConnState {
             credit: start.credit,
             inbox: start.inbox,
             end: None,
+            owed: 0,
             timer_due: None,
             in_strangers_ring: false,
             starved: false,
@@ -410,6 +415,29 @@ impl ConnState {
     pub(super) fn timers_may_run(&self) -> bool {
         let waits = |due: Instant| self.quic.wants_input() && self.inbox.oldest().is_some_and(|oldest| oldest <= due);
         self.timer_due.is_some_and(|due| !waits(due))
+    }
+
+    /// Takes the streams that the peer has opened. Returns the work of it, which the connection's stream credit bounds.
+    pub(super) fn accept_streams(&mut self, registry: &Arc<Registry>, totals: &mut Totals) -> u64 {
+        // A connection that was closed in this very turn may still tell of streams; nobody would remove them.
+        if !matches!(self.phase, Phase::Open(_)) {
+            return 0;
+        }
+        let mut count = 0u64;
+        while let Some(number) = self.quic.accept() {
+            let listener = Box::new(Listener::new(registry.clone()));
+            // The connection's stream credit pays for it.
+            if let Some(index) = self.add(Role::Listener, listener, Priority::Normal, 0) {
+                if let Some(stream) = self.streams.get_mut(index) {
+                    stream.number = Some(number);
+                }
+                self.numbers.insert(number, index);
+                self.queue(index);
+            }
+            count = count.saturating_add(1);
+        }
+        totals.streams_in = totals.streams_in.saturating_add(count);
+        count.saturating_mul(STREAM_OPENED_WORK)
     }
 
     /// Tells a pipe of its end, when all that came before has been looked at.

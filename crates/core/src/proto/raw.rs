@@ -216,6 +216,24 @@ mod tests {
     }
 
     #[test]
+    fn small_pieces_are_gathered_and_large_ones_are_not_copied() {
+        let mut bench = Bench::new(Raw::accept(&CHAT));
+        bench.drive();
+        let large = Bytes::from(vec![2; 4_000]);
+        let small = (0..1_000).map(|_| Bytes::from_static(&[1]));
+        bench.pipe.incoming.extend(small.chain([large.clone(), large.clone()]));
+        let first = act(&mut bench, |io| io.take_gathered(100)).expect("there");
+        assert_eq!(first, vec![1; 100]);
+        let second = act(&mut bench, |io| io.take_gathered(100_000)).expect("there");
+        assert_eq!(second, [vec![1; 900], vec![2; 4_096 - 900]].concat());
+        let third = act(&mut bench, |io| io.take_gathered(100_000)).expect("there");
+        assert_eq!(third, vec![2; 4_000 - (4_096 - 900)]);
+        assert_eq!(act(&mut bench, |io| io.take_gathered(100_000)).as_deref().map(<[u8]>::as_ptr), Some(large.as_ptr()));
+        assert_eq!(bench.state.copied, 100 + 4_096);
+        assert_eq!(act(&mut bench, |io| io.take_gathered(100_000)), None);
+    }
+
+    #[test]
     fn a_refusal_is_told() {
         let mut bench = Bench::new(Raw::dial(&CHAT));
         let mut lines = Vec::new();
