@@ -250,7 +250,7 @@ impl Default for Limits {
             progress_interval: Duration::from_secs(3),
             progress_bytes: 1 << 10,
             rate_min: 1 << 10,
-            turn_work: 128 << 10,
+            turn_work: 256 << 10,
             quantum: 32 << 10,
             drain_deadline: Duration::from_secs(5),
             abuse_names_max: 64,
