@@ -137,6 +137,8 @@ pub fn costs(node: &Node) -> serde_json::Value {
         "served": sum(|protocol| protocol.served),
         "datagrams_in": counters.totals.datagrams_in,
         "datagrams_out": counters.totals.datagrams_out,
+        "pipe_reads": counters.totals.pipe_reads,
+        "pipe_writes": counters.totals.pipe_writes,
         "receive_calls": driver.receive_calls,
         "send_calls": driver.send_calls,
         "wakeups": driver.wakeups,
