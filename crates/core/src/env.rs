@@ -46,9 +46,13 @@ impl Random {
 
     /// `base` give or take a quarter, so that nothing that many nodes do at an interval falls into step.
     pub(crate) fn jitter(&mut self, base: Duration) -> Duration {
-        let quarter = u64::try_from(base.as_micros()).unwrap_or(u64::MAX) / 4;
-        let spread = quarter.saturating_mul(2).max(1);
-        let draw = self.0.next_u64().checked_rem(spread).unwrap_or(0);
-        base.saturating_sub(Duration::from_micros(quarter)).saturating_add(Duration::from_micros(draw))
+        let quarter = base.checked_div(4).unwrap_or_default();
+        base.saturating_sub(quarter).saturating_add(self.below(quarter.saturating_mul(2)))
+    }
+
+    /// Any time below `end`, in microseconds, each as likely as the others.
+    pub(crate) fn below(&mut self, end: Duration) -> Duration {
+        let micros = u64::try_from(end.as_micros()).unwrap_or(u64::MAX);
+        Duration::from_micros(self.0.next_u64().checked_rem(micros).unwrap_or(0))
     }
 }

@@ -248,7 +248,7 @@ impl Node {
                     };
                     match resend.reply(self.shared(), reply).await {
                         Ok(reply) => return Ok(reply),
-                        // The connection is gone, most likely because an address has changed: dialled at once, and asked again.
+                        // The connection is gone, most likely because an address has changed: dialled, and asked again.
                         Err(error) => match resend.failed(self.shared(), &error) {
                             Some(kept) => body = kept,
                             None => return Err(error),

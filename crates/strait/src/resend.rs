@@ -1,9 +1,10 @@
-//! Requests whose connection was lost. One that may be worked on twice is dialled for again at once and sent again, so that its caller sees nothing
-//! of a changed address; any other ends with [`RequestError::Lost`], since nobody can say whether the peer has acted on it.
+//! Requests whose connection was lost. One that may be worked on twice is dialled for again and sent again, so that its caller sees nothing of
+//! a changed address; any other ends with [`RequestError::Lost`], since nobody can say whether the peer has acted on it.
 //!
-//! Nothing storms: a request is sent again [`RESENDS_MAX`] times at most, who waits for one peer shares one dial, dials have their budget, and what
-//! could not be reached rests for longer and longer, jittered. Nothing waits for ever: there has to be a connection again within the protocol's
-//! `deadline`, and all of it ends with the time that one exchange may take.
+//! Nothing storms: a request is sent again [`RESENDS_MAX`] times at most, who waits for one peer shares one dial, dials have their budget, the first
+//! dial after a loss that others may share does not come at once (the core sees to that), and what could not be reached rests for longer and longer,
+//! jittered. Nothing waits for ever: there has to be a connection again within the protocol's `deadline`, and all of it ends with the time that one
+//! exchange may take.
 
 use std::future::Future;
 use std::pin::pin;

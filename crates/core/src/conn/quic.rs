@@ -25,7 +25,7 @@ use super::event::{Blame, ConnEvent, Lost};
 use super::tls;
 use crate::env::{Env, Random, WallClock};
 use crate::error::{Closed, ConfigError, DialError};
-use crate::limits::{CRYPTO_BYTES_MAX, DATAGRAM_BYTES_MAX, FRAME_WORK, Limits, STREAM_FRAME_WORK};
+use crate::limits::{CRYPTO_BYTES_MAX, DATAGRAM_BYTES_MAX, FRAME_WORK, INITIAL_RTT, Limits, STREAM_FRAME_WORK};
 
 /// Names one of the driver's UDP sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -287,7 +287,8 @@ fn transport(limits: &Limits, random: &mut Random) -> quic::TransportConfig {
         .datagram_receive_buffer_size(None)
         .keep_alive_interval(Some(random.jitter(limits.keep_alive)))
         .max_idle_timeout(quic::IdleTimeout::try_from(limits.idle_timeout).ok())
-        .initial_rtt(Duration::from_millis(100));
+        // Jittered, as what is not answered is sent again after multiples of it: many who dial a silent node together do not do that together too.
+        .initial_rtt(random.jitter(INITIAL_RTT));
     config
 }
 

@@ -401,6 +401,7 @@ impl Node {
                     if slots.is_empty() {
                         self.peers.remove(&peer);
                         self.book.disconnected(now, &peer);
+                        self.lost(now, peer, &closed);
                     }
                 }
                 self.events.push_back(Event::Disconnected { conn: id, peer, reason: closed });

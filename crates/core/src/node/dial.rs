@@ -11,11 +11,11 @@ use slab::Slab;
 use super::state::{ConnId, Phase};
 use super::{Event, Node};
 use crate::conn::quic::SocketId;
-use crate::error::DialError;
-use crate::limits::{DIALS_PER_TURN_MAX, LOOKUPS_MAX, RACE_BYTES, RACES_MAX, RESOLUTION_DELAY, REST_BYTES};
+use crate::error::{Closed, DialError};
+use crate::limits::{DIALS_PER_TURN_MAX, LOOKUPS_MAX, RACE_BYTES, RACES_MAX, REDIAL_SPREAD, RESOLUTION_DELAY, REST_BYTES};
 use crate::peers::names::{Answer, Found, LookupError, Names};
 use crate::peers::race::{Attempt, Entrant, Next, Race, Standing};
-use crate::peers::rest::{Of, Rests};
+use crate::peers::rest::{Lost, Of, Rests};
 use crate::peers::{Candidate, Evidence, Way};
 use crate::wake::{Armed, Key, Why};
 
@@ -58,6 +58,7 @@ pub(super) struct Dialling {
     lookups: BTreeMap<u64, (usize, u32)>,
     lookups_begun: u64,
     rests: Rests,
+    lost: Lost,
     /// What the UDP sockets are bound to.
     sockets: Vec<SocketAddr>,
 }
@@ -85,7 +86,8 @@ impl Dialling {
     /// Bytes that they take at most.
     pub(super) fn held(&self) -> u64 {
         let wishes = (self.wishes.len() as u64).saturating_mul(RACE_BYTES);
-        wishes.saturating_add((self.rests.len() as u64).saturating_mul(REST_BYTES))
+        let rests = (self.rests.len() as u64).saturating_add(self.lost.len() as u64);
+        wishes.saturating_add(rests.saturating_mul(REST_BYTES))
     }
 
     /// Lets those try again who waited for a dial or a look-up to end.
@@ -112,7 +114,8 @@ impl Node {
 
     /// Wants a connection to `peer`: its addresses in the [book](Self::book) are tried in turn until one leads to it. If there is no connection yet,
     /// [`Event::Connected`] of this peer or [`Event::Unreachable`] follows, exactly one, unless [`stop_connecting`](Self::stop_connecting) comes
-    /// first. Called again meanwhile it takes up what is new in the book.
+    /// first. Called again meanwhile it takes up what is new in the book. Who was lost within the last [`REDIAL_SPREAD`], and not by this side, is dialled
+    /// at some time within that.
     ///
     /// # Errors
     /// [`DialError`]: nothing was begun, and no event follows.
@@ -131,9 +134,13 @@ impl Node {
             None if self.dialling.wishes.len() >= RACES_MAX => return Err(DialError::Full("as many peers as it dials at once")),
             None => {
                 let at_once = usize::try_from(self.config.limits.dials_per_peer_max).unwrap_or(usize::MAX);
+                let mut race = Race::new(now, at_once);
+                if let Some(until) = self.dialling.lost.until(&peer) {
+                    race.hold(until);
+                }
                 let wish = self.dialling.wishes.insert(Wish {
                     peer,
-                    race: Race::new(now, at_once),
+                    race,
                     names: Names::new(peer),
                     rests: self.dialling.rests.until(Of::Peer(peer)),
                     armed: Armed::default(),
@@ -412,13 +419,21 @@ impl Node {
         self.dialling.feed();
     }
 
+    /// The last connection to a peer has ended. Whether others have lost it too is not known, unless it was for a reason of this side's own.
+    pub(super) fn lost(&mut self, now: Instant, peer: PeerId, closed: &Closed) {
+        if !matches!(closed, Closed::Here(_) | Closed::Moved) {
+            self.dialling.lost.note(now, peer, &mut self.random);
+        }
+    }
+
     /// This machine has other addresses: what could not be reached before may be now.
-    pub(super) fn forgive_dials(&mut self) {
+    pub(super) fn forgive_dials(&mut self, now: Instant) {
         self.dialling.rests.forget();
+        self.dialling.lost.forget();
         let mut wishes = Vec::new();
         for (at, wish) in &mut self.dialling.wishes {
             wish.rests = None;
-            wish.race.forgive();
+            wish.race.forgive(now);
             wishes.push(at);
         }
         wishes.into_iter().for_each(|wish| self.dialling.queue(wish));
@@ -495,7 +510,7 @@ impl Node {
         };
         let slots: Vec<usize> = self.dialling.dials.keys().filter_map(at).collect();
         for slot in slots {
-            self.end_conn(now, slot, crate::error::Closed::Here("nothing is there"), error.clone());
+            self.end_conn(now, slot, Closed::Here("nothing is there"), error.clone());
             self.close_transport(now, slot, 0, "");
         }
     }

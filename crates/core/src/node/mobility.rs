@@ -28,7 +28,7 @@ impl Node {
         for slot in 0..self.conns.len() {
             self.leave_addresses(now, slot, gone);
         }
-        self.forgive_dials();
+        self.forgive_dials(now);
     }
 
     /// How long to wait after so many failed dials in a row for a request that is to be sent again, beside what the addresses themselves rest:

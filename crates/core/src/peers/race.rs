@@ -194,7 +194,7 @@ impl Race {
         self.waiting.extend(keyed.into_iter().map(|(_, entrant)| entrant));
     }
 
-    /// Puts off what has not begun until then: more of the preferred kind may come.
+    /// Puts off what has not begun until then: more of the preferred kind may come, or nothing is to begin before that.
     pub fn hold(&mut self, until: Instant) {
         if self.begun == [0; 4] {
             self.next_at = self.next_at.max(until);
@@ -258,8 +258,9 @@ impl Race {
         }
     }
 
-    /// What failed lately may be tried at once.
-    pub fn forgive(&mut self) {
+    /// What failed lately may be tried at once, and what was [put off](Self::hold).
+    pub fn forgive(&mut self, now: Instant) {
+        self.next_at = self.next_at.min(now);
         self.waiting.iter_mut().for_each(|entrant| entrant.not_before = None);
     }
 
@@ -518,7 +519,7 @@ mod tests {
         let later = now + STEP_FIRST;
         let (second, other) = race.begin(later).expect("a second");
         race.restart(first, later);
-        race.forgive();
+        race.forgive(later);
         assert_eq!((race.running(), race.waiting()), (1, 2));
         assert_eq!(race.next(later, false), Next::Begin);
         let (again, entrant) = race.begin(later).expect("the first again");

@@ -1,7 +1,7 @@
 //! How long who could not be reached is left alone: per address and per peer, doubled each time, and jittered, so that many nodes that lose the
-//! same peer at once do not come back to it at once.
+//! same peer at once do not come back to it at once. For the same reason who was lost is not dialled again in the instant of the loss ([`Lost`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use libp2p_identity::PeerId;
 
 use super::target::Way;
 use crate::env::Random;
-use crate::limits::{REST_FIRST, REST_MAX, RESTS_MAX};
+use crate::limits::{LOST_MAX, REDIAL_SPREAD, REST_FIRST, REST_MAX, RESTS_MAX};
 
 /// What is left alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,6 +71,49 @@ impl Rests {
 
     pub(crate) fn len(&self) -> usize {
         self.0.len()
+    }
+}
+
+/// Peers whose connection was lost a moment ago, at most [`LOST_MAX`]: each has a time within [`REDIAL_SPREAD`] of that before which it is not dialled,
+/// one for all who want it back.
+#[derive(Debug, Default)]
+pub(crate) struct Lost {
+    until: BTreeMap<PeerId, Instant>,
+    /// In the order of their losses, with when that of each is over at the latest.
+    order: VecDeque<(Instant, PeerId)>,
+}
+
+impl Lost {
+    /// Notes that the last connection to `peer` was lost. Costs O(log n).
+    pub(crate) fn note(&mut self, now: Instant, peer: PeerId, random: &mut Random) {
+        while let Some((over, first)) = self.order.front().copied()
+            && (over <= now || self.order.len() >= LOST_MAX)
+        {
+            self.order.pop_front();
+            // It may have been lost again since.
+            if self.until.get(&first).is_some_and(|until| *until <= over) {
+                self.until.remove(&first);
+            }
+        }
+        if let (Some(until), Some(over)) = (now.checked_add(random.below(REDIAL_SPREAD)), now.checked_add(REDIAL_SPREAD)) {
+            self.until.insert(peer, until);
+            self.order.push_back((over, peer));
+        }
+    }
+
+    /// Until when it is not dialled; that may be over.
+    pub(crate) fn until(&self, peer: &PeerId) -> Option<Instant> {
+        self.until.get(peer).copied()
+    }
+
+    /// All may be dialled at once.
+    pub(crate) fn forget(&mut self) {
+        self.until.clear();
+        self.order.clear();
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.order.len()
     }
 }
 
@@ -139,6 +182,49 @@ mod tests {
             let order = (x * x + y * y).sqrt() / 200.0;
             assert!(order < 0.25, "after {failures} failures: {order}");
         }
+    }
+
+    fn peer(n: u16) -> PeerId {
+        let mut secret = [7; 32];
+        secret[..2].copy_from_slice(&n.to_le_bytes());
+        libp2p_identity::Keypair::ed25519_from_bytes(secret).expect("32 bytes are a key").public().to_peer_id()
+    }
+
+    #[test]
+    fn who_is_lost_is_dialled_within_the_spread_and_not_by_all_at_once() {
+        let (now, lost) = (start(), peer(0));
+        let waits: Vec<Duration> = (0..200u8)
+            .map(|node| {
+                let (mut losses, mut random) = (Lost::default(), Random::new([node; 32]));
+                losses.note(now, lost, &mut random);
+                losses.until(&lost).expect("it was lost") - now
+            })
+            .collect();
+        assert!(waits.iter().all(|wait| *wait < REDIAL_SPREAD));
+        for quarter in 0..4 {
+            let within = |wait: &&Duration| (REDIAL_SPREAD * quarter / 4..REDIAL_SPREAD * (quarter + 1) / 4).contains(*wait);
+            let count = waits.iter().filter(within).count();
+            assert!((25..75).contains(&count), "{count} of 200 in quarter {quarter}");
+        }
+    }
+
+    #[test]
+    fn losses_are_bounded_and_forgotten_when_they_are_over() {
+        let (mut losses, mut random, now) = (Lost::default(), Random::new([1; 32]), start());
+        for n in 0..=(LOST_MAX as u16) {
+            losses.note(now, peer(n), &mut random);
+        }
+        assert_eq!(losses.len(), LOST_MAX);
+        assert_eq!(losses.until(&peer(0)), None, "the first makes room for the last");
+        // Lost again meanwhile: the end of the first loss is not that of the second.
+        let again = now + REDIAL_SPREAD - Duration::from_millis(1);
+        losses.note(again, peer(1), &mut random);
+        let until = losses.until(&peer(1));
+        losses.note(now + REDIAL_SPREAD, peer(2), &mut random);
+        assert_eq!(losses.len(), 2);
+        assert!(until.is_some_and(|until| until > now + REDIAL_SPREAD), "or another seed is needed: {until:?}");
+        assert_eq!(losses.until(&peer(1)), until);
+        assert_eq!(losses.until(&peer(3)), None);
     }
 
     #[test]
