@@ -52,7 +52,7 @@ offences! {
     StrangerFlood "stranger_flood" from 64;
     /// First packets that cannot be opened.
     BadPacket "bad_packet" from 8;
-    /// Handshakes that were not complete within their deadline.
+    /// Handshakes that were not complete within their deadline, or stood still when their place was needed.
     HandshakeStalled "handshake_stalled" from 4;
     /// Handshakes that broke a rule: a wrong certificate, signature or parameter.
     HandshakeBroken "handshake_broken" from 4;

@@ -146,6 +146,18 @@ pub const RECORD_WORK: u64 = 40_000;
 /// Work of driving one stream once.
 pub const STREAM_WORK: u64 = 500;
 
+/// When all places of handshakes are taken, one that was silent for so long, jittered by a quarter, gives its place to a newcomer: more than a round trip
+/// by geostationary satellite, 600 ms, which is the longest that a sound path is silent between two messages of a handshake.
+pub const HANDSHAKE_SILENT: Duration = Duration::from_secs(1);
+/// The same for handshakes over pipes when those over QUIC have less than a quarter of the places and one of these comes, and the other way round: whoever
+/// fills the places over one of the two would else have as good as all of them for those who come over the other. As long as a usual round trip.
+pub const HANDSHAKE_SILENT_OTHERS: Duration = Duration::from_millis(300);
+/// What is heard from a handshake later than so long after its beginning does not count as going on: a byte a second would do to keep a place. Over such
+/// a satellite three round trips fit in, and the whole of a handshake takes about so many.
+pub const HANDSHAKE_MOVES: Duration = Duration::from_secs(2);
+/// Handshakes whose silences differ by less are silent for as long as each other, and their networks decide.
+pub const HANDSHAKE_SIMILAR: Duration = Duration::from_millis(250);
+
 /// Eighths of `connections_max` that connections which others began can always have, those that the application protects not counted.
 const INBOUND_FLOOR_EIGHTHS: u32 = 3;
 /// Eighths that those which we dial can always have: whoever fills the rest cannot cut us off from the peers that we choose.
@@ -175,7 +187,8 @@ pub struct Limits {
     pub dials_max: u32,
     /// How many of these may be to one peer. Eight addresses are begun within a second.
     pub dials_per_peer_max: u32,
-    /// How many handshakes of strangers may be in flight, beside all slots. Connections that are saying goodbye have these places too.
+    /// How many handshakes of strangers may be in flight, beside all slots. Connections that are saying goodbye have these places too. When all are
+    /// taken, those that stand still make room (`docs/admission.md`); each newcomer has all of them looked at, at most, so thousands would cost.
     pub handshakes_max: u32,
     /// From so many on, a stranger has to prove its address first (Retry, RFC 9000 section 8.1.2).
     pub retry_from: u32,

@@ -64,6 +64,8 @@ counters! {
         refused,
         /// Strangers refused after their handshake: every slot is taken, and nobody in them has to go for them.
         refused_full,
+        /// Handshakes of others ended because they stood still and a newcomer needed their place.
+        displaced_handshakes,
         /// Peers displaced by newcomers that nothing was ever exchanged with.
         displaced_never_used,
         /// Peers displaced by newcomers that had been of use, or were served, longer ago.

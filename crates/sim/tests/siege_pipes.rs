@@ -7,10 +7,12 @@ mod siege;
 
 use std::time::Duration;
 
-use siege::{Plan, by_one_and_by_many, withstands};
+use common::percentile;
+use siege::{Plan, by_one_and_by_many, newcomers, withstands};
 use strait_adversary::PipeAttack;
 use strait_sim::{World, scenario};
 
+const SECOND: Duration = Duration::from_secs(1);
 const FOURTEEN: Duration = Duration::from_secs(14);
 
 /// Row 4, and row 7 before a pipe is secure: such pipes have few places, and none of them for long. Hundreds of them take all, so that a
@@ -24,6 +26,26 @@ fn silent_and_slow_strangers() {
             assert_eq!(siege.sum(|told| told.opened), 0);
             assert!(siege.connections <= 3 + plan.limits.handshakes_max as usize, "{attack}: {} places", siege.connections);
             assert!(siege.grown(|totals| totals.handshakes_in_failed) >= 64, "{attack}: no handshake is given up");
+        }
+    });
+}
+
+/// Row 4: whoever takes all places, and each again as soon as it is lost, does not keep newcomers out.
+#[test]
+fn newcomers_get_in_beside_silent_strangers() {
+    scenario("newcomers_get_in_beside_silent_strangers", 1, |world| {
+        for attack in [PipeAttack::Silent, PipeAttack::SlowSelect] {
+            // 64 of them: as many as there are places, then a third more, so that 16 try to get in every 20 ms. Then it is luck who is there first when
+            // somebody can be displaced, and who means it tries far less often. Over QUIC it is spared that.
+            for (places, most) in [(64, SECOND), (48, SECOND * 10)] {
+                let mut plan = Plan::long(attack, 1, SECOND * 4);
+                plan.limits.handshakes_max = places;
+                let (mut took, totals) = newcomers(&mut World::new(world.seed()), &plan, 10);
+                let (middle, longest) = (percentile(&mut took, 50), took[9]);
+                println!("{attack}, {places} places: {middle:?}, at most {longest:?}; {} displaced", totals.displaced_handshakes);
+                assert!(totals.displaced_handshakes >= 10, "{attack}, {places} places: not all were taken");
+                assert!(middle <= most / 6 && longest <= most, "{attack}, {places} places: {took:?}");
+            }
         }
     });
 }

@@ -291,6 +291,11 @@ impl Piped {
         matches!(self.state, State::Over) && self.out.is_empty()
     }
 
+    /// Has the pipe closed now, whatever still waits to leave.
+    pub(crate) fn abandon(&mut self) {
+        self.abandoned = true;
+    }
+
     /// Whether the pipe is to be closed now, whatever still waits to leave: it has ended, or did not take our last words in time.
     pub(crate) fn is_abandoned(&self) -> bool {
         self.abandoned

@@ -268,6 +268,11 @@ impl Quic {
         false
     }
 
+    /// Forgets a connection at once, instead of when its end has settled. It is not to be used any more, and its number is free.
+    pub(crate) fn forget(&mut self, conn: &mut Conn) {
+        self.endpoint.handle_event(conn.handle, quic::EndpointEvent::drained());
+    }
+
     pub(crate) fn answer(socket: SocketId, answer: quic::Transmit) -> Transmit {
         transmit(socket, answer)
     }

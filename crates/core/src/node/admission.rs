@@ -128,11 +128,19 @@ impl Node {
 
     /// Whether a stranger's first packet may begin a handshake.
     pub(super) fn may_greet(&self, now: Instant) -> bool {
+        self.live < self.greetings_end() && !self.is_shut(now)
+    }
+
+    /// From so many connections on, those that say goodbye included, no stranger's handshake begins.
+    pub(super) fn greetings_end(&self) -> usize {
         let limits = &self.config.limits;
         let kept = limits.outbound_min().saturating_sub(self.slots.outbound);
-        let places = usize::try_from(limits.places().saturating_sub(kept)).unwrap_or(usize::MAX);
-        let shut = self.slots.shut_until.is_some_and(|until| now < until);
-        self.live < places && (self.has_inbound_slot() || !shut)
+        usize::try_from(limits.places().saturating_sub(kept)).unwrap_or(usize::MAX)
+    }
+
+    /// Whether a stranger who proved its identity could have no slot now, as the last look has shown.
+    pub(super) fn is_shut(&self, now: Instant) -> bool {
+        !self.has_inbound_slot() && self.slots.shut_until.is_some_and(|until| now < until)
     }
 
     /// A stranger in `newcomer` has proved its identity. True when it has a slot now, if need be somebody else's; false when it was

@@ -201,16 +201,16 @@ impl Node {
         let limits = &self.config.limits;
         let mut buffer = Vec::new();
         let (remote, proved) = stranger.remote();
-        if self.handshakes >= limits.handshakes_max {
-            self.drop_stranger(now, remote.ip(), 0);
-            return self.quic.ignore(stranger);
-        }
-        if self.handshakes >= limits.retry_from && !proved {
+        if self.places.taken() >= limits.retry_from && !proved {
             self.counters.totals.retries = self.counters.totals.retries.saturating_add(1);
             if let Some(transmit) = self.quic.retry(stranger, socket, &mut buffer) {
                 self.answer(transmit, buffer);
             }
             return;
+        }
+        if !self.find_place(now, false) {
+            self.drop_stranger(now, remote.ip(), 0);
+            return self.quic.ignore(stranger);
         }
         let Some(admitted) = self.admit_stranger(now) else {
             self.counters.totals.refused = self.counters.totals.refused.saturating_add(1);
@@ -219,7 +219,7 @@ impl Node {
         };
         match self.quic.accept(now, stranger, &self.config.limits, &mut self.random, &mut buffer) {
             Ok((slot, quic)) => {
-                self.handshakes = self.handshakes.saturating_add(1);
+                self.places.take(slot, &mut self.random);
                 self.counters.totals.handshakes_in = self.counters.totals.handshakes_in.saturating_add(1);
                 let quic = Transport::Quic(Box::new(quic));
                 self.insert(slot, socket, quic, Phase::Greeting, admitted, now);
@@ -383,7 +383,7 @@ impl Node {
             // Its place is with the others now: what is left to do is saying goodbye.
             conn.in_strangers_ring = false;
             self.strangers.ring.retain(|queued| *queued != slot);
-            self.handshakes = self.handshakes.saturating_sub(1);
+            self.places.free(slot);
             self.counters.totals.handshakes_in_failed = self.counters.totals.handshakes_in_failed.saturating_add(1);
         }
         self.end_streams(slot, &closed);

@@ -40,7 +40,7 @@ impl Node {
         cap(&mut audit, "answers", self.answers.len() as u64, ANSWERS_MAX as u64);
         cap(&mut audit, "connections", self.live as u64, limits.places().into());
         cap(&mut audit, "slots", self.slots.taken().into(), limits.connections_max.into());
-        cap(&mut audit, "handshakes", self.handshakes.into(), limits.handshakes_max.into());
+        cap(&mut audit, "handshakes", self.places.taken().into(), limits.handshakes_max.into());
         let mut streams = 0usize;
         for conn in self.conns.iter().flatten() {
             streams = streams.saturating_add(conn.streams.len());

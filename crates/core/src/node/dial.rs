@@ -12,7 +12,7 @@ use super::state::{ConnId, Phase};
 use super::{Event, Node};
 use crate::conn::quic::SocketId;
 use crate::error::{Closed, DialError};
-use crate::limits::{DIALS_PER_TURN_MAX, LOOKUPS_MAX, RACE_BYTES, RACES_MAX, REDIAL_SPREAD, RESOLUTION_DELAY, REST_BYTES};
+use crate::limits::{DIALS_PER_TURN_MAX, LOOKUPS_MAX, RACE_BYTES, RACES_MAX, RESOLUTION_DELAY, REST_BYTES};
 use crate::peers::names::{Answer, Found, LookupError, Names};
 use crate::peers::race::{Attempt, Entrant, Next, Race, Standing};
 use crate::peers::rest::{Lost, Of, Rests};
@@ -114,8 +114,8 @@ impl Node {
 
     /// Wants a connection to `peer`: its addresses in the [book](Self::book) are tried in turn until one leads to it. If there is no connection yet,
     /// [`Event::Connected`] of this peer or [`Event::Unreachable`] follows, exactly one, unless [`stop_connecting`](Self::stop_connecting) comes
-    /// first. Called again meanwhile it takes up what is new in the book. Who was lost within the last [`REDIAL_SPREAD`], and not by this side, is dialled
-    /// at some time within that.
+    /// first. Called again meanwhile it takes up what is new in the book. Who was lost a moment ago, and not by this side, is dialled at some time within
+    /// [`REDIAL_SPREAD`](crate::limits::REDIAL_SPREAD) of that.
     ///
     /// # Errors
     /// [`DialError`]: nothing was begun, and no event follows.

@@ -31,6 +31,7 @@ mod identity;
 mod jam;
 mod mobility;
 mod pipes;
+mod places;
 mod raw;
 mod rivals;
 mod serve;
@@ -70,6 +71,7 @@ use admission::Slots;
 use arrive::Strangers;
 use dial::Dialling;
 use pipes::Pipes;
+use places::Places;
 use state::ConnState;
 
 /// What a node is made of.
@@ -207,7 +209,7 @@ pub struct Node {
     strangers_account: Arc<Account>,
     conns: Vec<Option<Box<ConnState>>>,
     live: usize,
-    handshakes: u32,
+    places: Places,
     slots: Slots,
     generation: u32,
     peers: BTreeMap<PeerId, Vec<usize>>,
@@ -289,7 +291,7 @@ impl Node {
             strangers_account,
             conns: Vec::new(),
             live: 0,
-            handshakes: 0,
+            places: Places::default(),
             slots: Slots::new(&mut random),
             generation: 0,
             peers: BTreeMap::new(),

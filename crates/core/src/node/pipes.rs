@@ -104,25 +104,22 @@ impl Node {
         }
     }
 
-    /// A stranger has opened a pipe. `None`: there is no room, or too many handshakes are under way: close it at once.
+    /// A stranger has opened a pipe. `None`: there is no room, or too many handshakes are under way, none of which stands still: close it at once.
     pub fn accept_pipe(&mut self, now: Instant, remote: SocketAddr) -> Option<ConnId> {
-        let limits = &self.config.limits;
-        let admitted = match self.config.listen && self.handshakes < limits.handshakes_max {
-            true => self.admit_stranger(now),
-            false => None,
-        };
+        let found = self.config.listen && self.find_place(now, true);
+        let admitted = found.then(|| self.admit_stranger(now)).flatten();
         let Some(admitted) = admitted else {
             self.counters.totals.refused = self.counters.totals.refused.saturating_add(1);
-            if self.handshakes >= self.config.limits.handshakes_max {
+            if !found && self.config.listen {
                 self.accuse_address(now, remote.ip(), true, Offence::StrangerFlood, 0);
             }
             return None;
         };
-        self.handshakes = self.handshakes.saturating_add(1);
         self.counters.totals.handshakes_in = self.counters.totals.handshakes_in.saturating_add(1);
         let piped = Piped::listen(now, &self.pipes.identity, &self.config.limits, &mut self.random);
         let pipe = Pipe { piped, remote, full: false, to_connect: false, connected: true, reading: true };
         let slot = self.pipes.take();
+        self.places.take(slot, &mut self.random);
         let conn = self.insert(slot, SocketId(0), Transport::Pipe(Box::new(pipe)), Phase::Greeting, admitted, now);
         if let Some(state) = self.conn_mut(slot) {
             // TCP has its own handshake.

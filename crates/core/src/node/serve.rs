@@ -262,7 +262,7 @@ impl Node {
                 return;
             }
             self.slots.take(false);
-            self.handshakes = self.handshakes.saturating_sub(1);
+            self.places.free(slot);
         }
         if let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_deref_mut) {
             conn.phase = Phase::Open(peer);

@@ -88,6 +88,15 @@ impl Net {
         }
     }
 
+    /// Somebody of no node opens a pipe to `to` and says nothing. `None`: it is closed at once.
+    pub fn knock(&mut self, from: usize, to: usize) -> Option<ConnId> {
+        assert!(from >= self.nodes.len(), "{from} is a node");
+        let conn = self.nodes[to].accept_pipe(self.now, address(from))?;
+        self.pipes.pipes.push([End::new(from, None), End::new(to, Some(conn))]);
+        self.check(to);
+        Some(conn)
+    }
+
     /// A pipe loses nothing: where all datagrams would be lost, nothing gets through.
     fn frozen(&self) -> bool {
         self.faults.drop == 100

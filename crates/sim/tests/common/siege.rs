@@ -317,6 +317,32 @@ fn arrive(world: &mut World, plan: &Plan, victim: &SimNode) -> Arc<Mutex<Option<
     took
 }
 
+/// How long it takes newcomers to get in, one after the other, when the attackers have had time to take every place. Each asks again as soon as it is told
+/// that there is no room. Also the node's counters then.
+pub(crate) fn newcomers(world: &mut World, plan: &Plan, count: usize) -> (Vec<Duration>, Totals) {
+    world.net().set_default(Link::new(5 * MS));
+    let config = |limits: &Limits| NodeConfig { quic: true, ..plan.attack.config(limits) };
+    let victim = world.node(config(&plan.limits));
+    let silent = Arc::default();
+    for number in 0..plan.attackers {
+        besiege(world, plan, &victim, number, &silent);
+    }
+    world.run_for(plan.window);
+    let mut took = Vec::new();
+    for number in 0..count {
+        let (newcomer, begin) = (world.node(config(&Limits::default())), world.now());
+        // By turns over QUIC, which comes first, and over TCP.
+        let (api, peer, at) = (newcomer.api().clone(), victim.peer_id(), victim.addresses()[number % 2].clone());
+        world.block_on(async { while api.connect(peer, std::slice::from_ref(&at)).await.is_err() {} });
+        took.push(world.now() - begin);
+        world.run_for(50 * MS);
+        assert!(newcomer.is_connected(peer), "it was only in for a moment");
+    }
+    let audit = victim.audit();
+    assert!(audit.connections <= count + plan.limits.handshakes_max as usize, "{audit:?}");
+    (took, victim.counters().totals)
+}
+
 /// Puts one bot into the world.
 fn besiege(world: &mut World, plan: &Plan, victim: &SimNode, number: usize, silent: &Arc<Mutex<bool>>) -> Attacker {
     let seed = world.seed() << 16 | number as u64;
