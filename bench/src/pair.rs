@@ -26,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(600);
 pub(crate) enum Place {
     /// Wherever the system's scheduler puts it.
     Anywhere,
+    /// Wherever the scheduler puts it, with what all others leave of the processor.
+    Behind,
     /// On the first core, which it has for itself.
     Own,
     /// On the second core, ahead of those that share it.
@@ -39,6 +41,7 @@ impl Place {
     fn prefix(self) -> &'static [&'static str] {
         match self {
             Place::Anywhere => &[],
+            Place::Behind => &["nice", "-n", "19"],
             // Not by the real-time scheduler, as the honest client: it takes a process that is busy all the time off its core for 50 ms of each second.
             Place::Own => &["taskset", "-c", "0", "nice", "-n", "-20"],
             Place::First => &["taskset", "-c", "1", "chrt", "-f", "10"],
@@ -148,17 +151,7 @@ impl Process {
 
     /// The same, at a place of the machine.
     pub(crate) fn start_at(place: Place, role: Role, stack: Stack, case: Case, more: &[&str]) -> Result<Process> {
-        Process::start_by(place.command(std::env::current_exe()?.as_os_str()), role, stack, case, more)
-    }
-
-    /// The same, behind all others: with the little that they leave of the processor.
-    pub(crate) fn start_behind(role: Role, stack: Stack, more: &[&str]) -> Result<Process> {
-        let mut command = Command::new("nice");
-        command.args(["-n", "19"]).arg(std::env::current_exe()?);
-        Process::start_by(command, role, stack, Case::Flood, more)
-    }
-
-    fn start_by(mut command: Command, role: Role, stack: Stack, case: Case, more: &[&str]) -> Result<Process> {
+        let mut command = place.command(std::env::current_exe()?.as_os_str());
         let name = |value: &dyn Fn() -> Option<clap::builder::PossibleValue>| {
             value().map_or_else(String::new, |value| value.get_name().to_owned())
         };

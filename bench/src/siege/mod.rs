@@ -9,12 +9,17 @@ pub(crate) mod honest;
 
 use std::{thread::sleep, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde::Serialize;
 use strait_adversary::Attack;
 
 use self::{attacker::Done, honest::Served};
-use crate::{child::Role, measure::Side, pair::Process, plan::Case, plan::Stack};
+use crate::{
+    child::Role,
+    measure::Side,
+    pair::{Place, Process},
+    plan::{Case, Stack},
+};
 
 /// With `--quick`: one of each family that costs the most in its own way.
 const QUICK: &[Attack] = &[
@@ -57,6 +62,10 @@ pub(crate) struct Args {
     /// Datagrams per second of all attackers together, at most.
     #[arg(long, default_value_t = 20_000)]
     rate: u32,
+    /// The node has a core for itself, as beside attackers on other machines; the honest peers are ahead of the attackers on the second. Needs two
+    /// cores and the permission to set processes apart.
+    #[arg(long)]
+    apart: bool,
     /// Print one JSON document instead of a table.
     #[arg(long)]
     json: bool,
@@ -85,6 +94,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         [] => vec![1, 16, 64],
         given => given.iter().map(|count| (*count).clamp(1, 500)).collect(),
     };
+    ensure!(!args.apart || Place::can_be_chosen(), "processes cannot be set apart here: it takes two cores and CAP_SYS_NICE");
     let seconds = args.seconds.unwrap_or(if args.quick { 2 } else { 5 }).max(1);
     let mut sieges = Vec::new();
     if !args.json {
@@ -92,9 +102,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     for attack in attacks {
         for stack in &args.stacks {
-            let (alone, alone_node, _) = one(*stack, seconds, None)?;
+            let (alone, alone_node, _) = one(*stack, seconds, args.apart, None)?;
             for attackers in &counts {
-                let (besieged, node, attack_done) = one(*stack, seconds, Some((attack, *attackers, args.rate)))?;
+                let (besieged, node, attack_done) = one(*stack, seconds, args.apart, Some((attack, *attackers, args.rate)))?;
                 let siege = Siege {
                     attack: attack.name(),
                     attackers: *attackers,
@@ -122,18 +132,22 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 /// Once, with attackers or without.
-fn one(stack: Stack, seconds: u64, siege: Option<(Attack, usize, u32)>) -> Result<(Served, Side, Done)> {
-    let mut node = Process::start(Role::Server, stack, Case::Flood, &[])?;
+fn one(stack: Stack, seconds: u64, apart: bool, siege: Option<(Attack, usize, u32)>) -> Result<(Served, Side, Done)> {
+    let places = if apart { [Place::Own, Place::First, Place::Last] } else { [Place::Anywhere, Place::Anywhere, Place::Behind] };
+    // One core, one thread: what a server on a machine of its own would have by default.
+    let served_by = if apart && stack == Stack::Strait { Stack::StraitCurrent } else { stack };
+    let mut node = Process::start_at(places[0], Role::Server, served_by, Case::Flood, &[])?;
     let address: String = node.answer("ready")?;
     let time = seconds.to_string();
-    let mut honest = Process::start(Role::Defended, stack, Case::Flood, &["--address", &address, "--seconds", &time])?;
+    let mut honest =
+        Process::start_at(places[1], Role::Defended, stack, Case::Flood, &["--address", &address, "--seconds", &time])?;
     let _: String = honest.answer("ready")?;
     let mut attackers = match siege {
         None => None,
         Some((attack, count, rate)) => {
             let (count, rate) = (count.to_string(), rate.to_string());
             let more = ["--address", &address, "--attack", attack.name(), "--attackers", &count, "--rate", &rate];
-            let mut process = Process::start_behind(Role::Besieger, stack, &more)?;
+            let mut process = Process::start_at(places[2], Role::Besieger, stack, Case::Flood, &more)?;
             let _: String = process.answer("ready")?;
             process.order("go")?;
             // Their handshakes, and the time to come up to speed.
