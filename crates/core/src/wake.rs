@@ -48,6 +48,8 @@ pub(crate) enum Key {
     Retired(usize),
     /// The connection in this slot has another local address, and its peer has to answer there.
     Moved(usize),
+    /// Peers that were lost a while ago are forgotten.
+    Lost,
 }
 
 /// An owner's place in the list.

@@ -283,6 +283,7 @@ impl Node {
     pub fn shutdown(&mut self, now: Instant) {
         self.stop_listening();
         self.unwish(now, None);
+        self.forget_lost();
         for slot in 0..self.conns.len() {
             if self.conn(slot).is_some() {
                 self.close_slot(now, slot);

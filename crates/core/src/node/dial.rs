@@ -12,7 +12,7 @@ use super::state::{ConnId, Phase};
 use super::{Event, Node};
 use crate::conn::quic::SocketId;
 use crate::error::{Closed, DialError};
-use crate::limits::{DIALS_PER_TURN_MAX, LOOKUPS_MAX, RACE_BYTES, RACES_MAX, RESOLUTION_DELAY, REST_BYTES};
+use crate::limits::{DIALS_PER_TURN_MAX, LOOKUPS_MAX, LOST_MAX, RACE_BYTES, RACES_MAX, RESOLUTION_DELAY, REST_BYTES};
 use crate::peers::names::{Answer, Found, LookupError, Names};
 use crate::peers::race::{Attempt, Entrant, Next, Race, Standing};
 use crate::peers::rest::{Lost, Of, Rests};
@@ -59,6 +59,7 @@ pub(super) struct Dialling {
     lookups_begun: u64,
     rests: Rests,
     lost: Lost,
+    lost_armed: Armed,
     /// What the UDP sockets are bound to.
     sockets: Vec<SocketAddr>,
 }
@@ -421,15 +422,34 @@ impl Node {
 
     /// The last connection to a peer has ended. Whether others have lost it too is not known, unless it was for a reason of this side's own.
     pub(super) fn lost(&mut self, now: Instant, peer: PeerId, closed: &Closed) {
-        if !matches!(closed, Closed::Here(_) | Closed::Moved) {
+        if !self.closing && !matches!(closed, Closed::Here(_) | Closed::Moved) {
             self.dialling.lost.note(now, peer, &mut self.random);
+            self.arm_lost();
         }
+    }
+
+    /// Some were lost so long ago that nobody else dials them for that any more.
+    pub(super) fn lost_due(&mut self, now: Instant) {
+        self.dialling.lost_armed.fired();
+        self.dialling.lost.forget_over(now, LOST_MAX);
+        self.arm_lost();
+    }
+
+    /// Nothing will be dialled any more.
+    pub(super) fn forget_lost(&mut self) {
+        self.dialling.lost.forget();
+        self.arm_lost();
+    }
+
+    fn arm_lost(&mut self) {
+        let at = self.dialling.lost.over().filter(|_| !self.closing).map(|at| (at, Why::Housekeeping));
+        self.wakes.set(&mut self.dialling.lost_armed, Key::Lost, at);
     }
 
     /// This machine has other addresses: what could not be reached before may be now.
     pub(super) fn forgive_dials(&mut self, now: Instant) {
         self.dialling.rests.forget();
-        self.dialling.lost.forget();
+        self.forget_lost();
         let mut wishes = Vec::new();
         for (at, wish) in &mut self.dialling.wishes {
             wish.rests = None;

@@ -346,6 +346,7 @@ impl Node {
                     self.conn_deadline(now, slot);
                 }
                 Key::Wish(wish) => self.wish_due(wish),
+                Key::Lost => self.lost_due(now),
                 Key::Retired(slot) => self.retired_due(now, slot),
                 Key::Moved(slot) => self.move_due(now, slot),
                 Key::Stream(slot, index) => {

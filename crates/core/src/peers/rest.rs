@@ -86,8 +86,17 @@ pub(crate) struct Lost {
 impl Lost {
     /// Notes that the last connection to `peer` was lost. Costs O(log n).
     pub(crate) fn note(&mut self, now: Instant, peer: PeerId, random: &mut Random) {
+        self.forget_over(now, LOST_MAX.saturating_sub(1));
+        if let (Some(until), Some(over)) = (now.checked_add(random.below(REDIAL_SPREAD)), now.checked_add(REDIAL_SPREAD)) {
+            self.until.insert(peer, until);
+            self.order.push_back((over, peer));
+        }
+    }
+
+    /// Forgets those whose time is over, and the first until `most` are left.
+    pub(crate) fn forget_over(&mut self, now: Instant, most: usize) {
         while let Some((over, first)) = self.order.front().copied()
-            && (over <= now || self.order.len() >= LOST_MAX)
+            && (over <= now || self.order.len() > most)
         {
             self.order.pop_front();
             // It may have been lost again since.
@@ -95,10 +104,11 @@ impl Lost {
                 self.until.remove(&first);
             }
         }
-        if let (Some(until), Some(over)) = (now.checked_add(random.below(REDIAL_SPREAD)), now.checked_add(REDIAL_SPREAD)) {
-            self.until.insert(peer, until);
-            self.order.push_back((over, peer));
-        }
+    }
+
+    /// When the time of the first is over.
+    pub(crate) fn over(&self) -> Option<Instant> {
+        self.order.front().map(|(over, _)| *over)
     }
 
     /// Until when it is not dialled; that may be over.
