@@ -56,3 +56,22 @@ impl Random {
         Duration::from_micros(self.0.next_u64().checked_rem(micros).unwrap_or(0))
     }
 }
+
+/// Surroundings for tests: a fixed date, and all else grown from one byte.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::{Arc, Duration, Env, WallClock};
+
+    #[derive(Debug)]
+    pub(crate) struct Date;
+
+    impl WallClock for Date {
+        fn unix_time(&self) -> Duration {
+            Duration::from_secs(1_767_225_600)
+        }
+    }
+
+    pub(crate) fn env(byte: u8) -> Env {
+        Env { seed: [byte; 32], crypto: Arc::new(rustls::crypto::ring::default_provider()), wall: Arc::new(Date) }
+    }
+}

@@ -42,7 +42,7 @@ impl Drop for Wanted<'_> {
 /// Waits for a connection to `peer`. All who wait for the same peer share one attempt and its outcome.
 pub(crate) async fn connect(shared: &Arc<Shared>, peer: PeerId) -> Result<(), ConnectError> {
     let asked = shared.ask(|state, now| {
-        if state.stopped {
+        if state.stopped.is_some() {
             return Err(ConnectError::whole(peer, strait_core::DialError::Closing));
         }
         if state.core.is_connected(&peer) {

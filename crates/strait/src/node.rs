@@ -311,7 +311,7 @@ impl Node {
     pub async fn ping(&self, peer: PeerId) -> Result<Duration, PingError> {
         crate::connect::connect(self.shared(), peer).await?;
         let sent = self.shared().ask(|state, _| {
-            let stream = state.core.ping(&peer).ok().filter(|_| !state.stopped)?;
+            let stream = state.core.ping(&peer).ok().filter(|_| state.stopped.is_none())?;
             let (sender, receiver) = oneshot::channel();
             state.pings.insert(stream, sender);
             Some((stream, receiver))
@@ -382,36 +382,31 @@ impl Node {
     /// From then on everything that is asked of it fails at once.
     pub async fn stopped(&self) -> Stop {
         let shared = self.shared();
+        self.turned(|| shared.is_finished()).await;
+        shared.lock().stopped.unwrap_or(Stop::Closed)
+    }
+
+    /// Waits until `done`, looked at after each turn of the driver while the node is closing.
+    async fn turned(&self, done: impl Fn() -> bool) {
         loop {
-            let mut turned = std::pin::pin!(shared.closing.notified());
+            let mut turned = std::pin::pin!(self.shared().closing.notified());
             turned.as_mut().enable();
-            if shared.is_finished() {
-                return if shared.lock().failed { Stop::Failed } else { Stop::Closed };
+            if done() {
+                return;
             }
             turned.await;
         }
     }
 
-    /// Waits until `done`, looked at after each turn of the driver, but no longer than `time`.
+    /// The same, but no longer than `time`.
     async fn until(&self, time: Duration, done: impl Fn() -> bool) {
-        let shared = self.shared();
-        let mut sleep = shared.runtime.sleep(time);
-        loop {
-            let mut turned = std::pin::pin!(shared.closing.notified());
-            turned.as_mut().enable();
-            if done() {
-                return;
-            }
-            let over = std::future::poll_fn(|context| {
-                if sleep.as_mut().poll(context).is_ready() {
-                    return std::task::Poll::Ready(true);
-                }
-                turned.as_mut().poll(context).map(|()| false)
-            });
-            if over.await {
-                return;
-            }
-        }
+        let mut sleep = self.shared().runtime.sleep(time);
+        let mut turned = std::pin::pin!(self.turned(done));
+        std::future::poll_fn(|context| match turned.as_mut().poll(context) {
+            std::task::Poll::Pending => sleep.as_mut().poll(context),
+            ready => ready,
+        })
+        .await;
     }
 
     pub(crate) async fn connected(&self, peer: PeerId) -> Result<(), RequestError> {

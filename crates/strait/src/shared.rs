@@ -19,6 +19,7 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 use crate::connect::Waiter;
 use crate::error::ConnectError;
 use crate::handler::{Handler, Incoming, ReplyFuture, RequestHandler, StreamHandler};
+use crate::node::Stop;
 use crate::runtime::Runtime;
 use crate::stream::Stream;
 use crate::turn::DriverCounters;
@@ -57,9 +58,7 @@ pub(crate) struct State {
     pub(crate) draining: bool,
     pub(crate) shutdown: bool,
     /// Its driver has ended: nothing moves any more.
-    pub(crate) stopped: bool,
-    /// And nobody had closed it.
-    pub(crate) failed: bool,
+    pub(crate) stopped: Option<Stop>,
 }
 
 /// Who waits for a raw stream, and how it ended.
@@ -114,8 +113,7 @@ impl Shared {
                 asked: false,
                 draining: false,
                 shutdown: false,
-                stopped: false,
-                failed: false,
+                stopped: None,
             }),
             closing: Notify::new(),
             moved: Notify::new(),
@@ -194,15 +192,15 @@ impl Shared {
     /// Whether the node was closed and every peer was told, or its driver has ended before.
     pub fn is_finished(&self) -> bool {
         let state = self.lock();
-        state.stopped || (state.shutdown && state.core.is_empty())
+        state.stopped.is_some() || (state.shutdown && state.core.is_empty())
     }
 
     /// The driver has ended, in order or not: whoever waits for anything of this node is told so. Lets go of the handlers: one that holds a handle
     /// of its own node would keep both for ever. Does not ask the core for anything: it may be what has failed.
     pub(crate) fn stopped(&self) {
         let mut state = self.lock();
-        state.failed = !state.shutdown;
-        (state.stopped, state.draining, state.shutdown) = (true, true, true);
+        state.stopped = Some(if state.shutdown { Stop::Closed } else { Stop::Failed });
+        (state.draining, state.shutdown) = (true, true);
         let waiting = (std::mem::take(&mut state.requests), std::mem::take(&mut state.pings), std::mem::take(&mut state.wanted));
         let working = (std::mem::take(&mut state.handlers), std::mem::take(&mut state.running));
         let mut wakers = Vec::new();

@@ -8,7 +8,7 @@ pub use addrs::for_ticket;
 pub use far::Far;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use strait::{Builder, ConnectError, DialError, Incoming, Node, Priority, Request, StartError, Stop};
@@ -81,15 +81,19 @@ impl Nodes {
             let next = "choose another with --listen, or leave it to strait";
             Failure::new(Code::Unreachable, format!("could not start: {error}"), why, next)
         })?;
-        self.all.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(node.clone());
+        self.lock().push(node.clone());
         self.started.notify_one();
         Ok(node)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Node>> {
+        self.all.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Waits until one of them has stopped that nobody has closed.
     pub async fn failed(&self) {
         loop {
-            let nodes = self.all.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+            let nodes = self.lock().clone();
             let mut stops: JoinSet<Stop> = nodes.into_iter().map(|node| async move { node.stopped().await }).collect();
             let any = async {
                 while let Some(stop) = stops.join_next().await {
@@ -108,7 +112,7 @@ impl Nodes {
 
     /// Closes all nodes, and waits for at most `most`.
     pub async fn close(&self, most: Duration) {
-        let nodes = std::mem::take(&mut *self.all.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        let nodes = std::mem::take(&mut *self.lock());
         let all = async {
             for node in nodes {
                 node.close().await;

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::event::{ConnEvent, Lost};
 use super::pipe::{noise, stage::Identity, tls};
 use super::piped::{PipeEnd, Piped};
-use crate::env::{Env, Random, WallClock};
+use crate::env::{Random, testing::env};
 use crate::error::{Closed, DialError};
 use crate::limits::Limits;
 use crate::stream::{Read, StreamPort as _};
@@ -25,23 +25,13 @@ fn start() -> Instant {
     *START.get_or_init(Instant::now)
 }
 
-#[derive(Debug)]
-struct Date;
-
-impl WallClock for Date {
-    fn unix_time(&self) -> Duration {
-        Duration::from_secs(1_767_225_600)
-    }
-}
-
 fn peer(byte: u8) -> PeerId {
     Keypair::ed25519_from_bytes([byte; 32]).unwrap().public().to_peer_id()
 }
 
 fn identity(byte: u8, security: &'static [&'static str], early: bool) -> Arc<Identity> {
-    let env = Env { seed: [byte; 32], crypto: Arc::new(rustls::crypto::ring::default_provider()), wall: Arc::new(Date) };
     let keypair = Keypair::ed25519_from_bytes([byte; 32]).unwrap();
-    let mut identity = Identity::new(&keypair, &env, &mut Random::new([byte; 32])).unwrap();
+    let mut identity = Identity::new(&keypair, &env(byte), &mut Random::new([byte; 32])).unwrap();
     if !early {
         identity = identity.without_early_muxer();
     }
@@ -388,7 +378,7 @@ fn what_is_not_read_stops_the_pipe_and_reading_opens_it_again() {
 /// The seeds of the fuzz target, and whatever it will have found, through the same function.
 #[test]
 fn fuzz_corpus() {
-    let env = Env { seed: [7; 32], crypto: Arc::new(rustls::crypto::ring::default_provider()), wall: Arc::new(Date) };
+    let env = env(7);
     let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/pipe");
     let files: Vec<_> = std::fs::read_dir(corpus).unwrap().collect();
     assert!(files.len() >= 4, "the corpus has lost its seeds");

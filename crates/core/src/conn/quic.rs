@@ -253,7 +253,7 @@ impl Quic {
     /// and its number free.
     pub(crate) fn settle(&mut self, conn: &mut Conn) -> bool {
         if conn.failed() {
-            self.endpoint.handle_event(conn.handle, quic::EndpointEvent::drained());
+            self.forget(conn);
             return true;
         }
         while let Some(event) = conn.inner.poll_endpoint_events() {
@@ -349,7 +349,7 @@ impl Conn {
     /// Has the QUIC crate do something that a peer may have brought about. Should it panic, which is a bug in it, then this connection ends, and no
     /// other does.
     fn guarded<T>(&mut self, act: impl FnOnce(&mut quic::Connection) -> T) -> Option<T> {
-        if self.fault != Fault::None {
+        if self.failed() {
             return None;
         }
         let done = catch_unwind(AssertUnwindSafe(|| act(&mut self.inner)));

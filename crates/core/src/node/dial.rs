@@ -442,7 +442,7 @@ impl Node {
     }
 
     fn arm_lost(&mut self) {
-        let at = self.dialling.lost.over().filter(|_| !self.closing).map(|at| (at, Why::Housekeeping));
+        let at = self.dialling.lost.over().map(|at| (at, Why::Housekeeping));
         self.wakes.set(&mut self.dialling.lost_armed, Key::Lost, at);
     }
 

@@ -3,24 +3,14 @@
 #![allow(clippy::disallowed_methods, reason = "a test needs some instant to begin at")]
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use libp2p_identity::Keypair;
 
 use super::{Config, Event, Node};
-use crate::env::{Env, WallClock};
+use crate::env::testing::env;
 use crate::error::DialError;
 use crate::{Limits, SocketId};
-
-#[derive(Debug)]
-struct Date;
-
-impl WallClock for Date {
-    fn unix_time(&self) -> Duration {
-        Duration::from_secs(1_767_225_600)
-    }
-}
 
 fn key(first: u8) -> Keypair {
     Keypair::ed25519_from_bytes([first; 32]).expect("32 bytes")
@@ -28,11 +18,9 @@ fn key(first: u8) -> Keypair {
 
 #[test]
 fn a_fault_of_the_quic_crate_ends_one_connection() {
-    let crypto = Arc::new(rustls::crypto::ring::default_provider());
-    let env = Env { seed: [1; 32], crypto, wall: Arc::new(Date) };
     let config = Config { keypair: key(1), agent: "test".to_owned(), limits: Limits::default(), listen: true };
     let now = Instant::now();
-    let mut node = Node::new(config, env, now).expect("the limits fit");
+    let mut node = Node::new(config, env(1), now).expect("the limits fit");
     let dial = |node: &mut Node, to: u8| {
         let remote = SocketAddr::from(([10, 0, 0, to], 4001));
         node.dial(now, SocketId(0), remote, key(to).public().to_peer_id()).expect("room")

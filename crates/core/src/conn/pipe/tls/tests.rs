@@ -1,21 +1,10 @@
 //! Handshakes and channels in memory: whole, cut anywhere, changed, and by peers that do not keep to the rules.
 
-use std::time::Duration;
-
 use libp2p_identity::Keypair;
 use proptest::prelude::*;
 
 use super::*;
-use crate::env::WallClock;
-
-#[derive(Debug)]
-struct Date;
-
-impl WallClock for Date {
-    fn unix_time(&self) -> Duration {
-        Duration::from_secs(1_767_225_600)
-    }
-}
+use crate::env::testing::{Date, env};
 
 fn key(byte: u8) -> Keypair {
     Keypair::ed25519_from_bytes([byte; 32]).unwrap()
@@ -26,8 +15,7 @@ fn peer(byte: u8) -> PeerId {
 }
 
 fn identity(byte: u8) -> Identity {
-    let env = Env { seed: [byte; 32], crypto: Arc::new(rustls::crypto::ring::default_provider()), wall: Arc::new(Date) };
-    Identity::new(Certificate::new(&key(byte), [byte ^ 0xa5; 32]).unwrap(), &env).unwrap()
+    Identity::new(Certificate::new(&key(byte), [byte ^ 0xa5; 32]).unwrap(), &env(byte)).unwrap()
 }
 
 /// Node 1 dials node 2.
