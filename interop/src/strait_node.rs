@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::{FutureExt, future::BoxFuture};
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
-use strait::{Framing, Idle, Incoming, Keypair, Node, Priority, Request, Stream, StreamProtocol};
+use strait::{Framing, Idle, Incoming, Keypair, Limits, Node, Priority, Request, Stream, StreamProtocol};
 
 use tokio::sync::Semaphore;
 
@@ -45,6 +45,12 @@ pub static STREAMS: [StreamProtocol; 5] = [
     StreamProtocol::new(roles::ECHO, STREAMS_MAX, IDLE),
 ];
 
+/// Room for 100 of the largest requests of a peer to wait at once beyond [`PER_PEER_MAX`], of which it knows nothing. With the default
+/// there is room for about 25, and which of them come first is up to the peer: those that come last may be given up.
+fn limits() -> Limits {
+    Limits { connection_bytes_max: 192 << 20, ..Limits::default() }
+}
+
 /// A node with a fresh identity on free ports of 127.0.0.1, QUIC and TCP, that answers [`PREFIXED`], [`UNTIL_END`] and [`STREAMS`].
 ///
 /// # Panics
@@ -62,6 +68,7 @@ pub async fn start_gated(gate: Option<Arc<Semaphore>>) -> Node {
         .identity(Keypair::generate_ed25519())
         .listen(([127, 0, 0, 1], 0).into())
         .listen_tcp(([127, 0, 0, 1], 0).into())
+        .limits(limits())
         .start()
         .await
         .expect("a strait node on loopback");

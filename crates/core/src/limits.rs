@@ -288,6 +288,11 @@ impl Limits {
         bytes.saturating_mul(WINDOW_FACTOR_HALVES) / 2
     }
 
+    /// The widest receive window of which [`Self::receive_window_cost`] is at most `bytes`.
+    pub(crate) fn receive_window_within(bytes: u64) -> u64 {
+        bytes.saturating_mul(2) / WINDOW_FACTOR_HALVES
+    }
+
     /// What one stream may have received and not read: an eighth of the largest connection window.
     pub fn stream_window(&self) -> u64 {
         (self.receive_window_max / 8).max(self.receive_window_min)

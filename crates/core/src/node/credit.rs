@@ -47,11 +47,15 @@ impl Credit {
         Some(Credit { grant, ceiling, reserve, receive_window, send_window, streams, mark })
     }
 
-    /// Widens the receive window past its usual bound: doubled if that is granted, else by `step` if that is. Returns the new one.
+    /// Widens the receive window past its usual bound: doubled if that is granted, else by half of what the ceiling leaves, so that few
+    /// jams lead to it, else by `step`. Returns the new one.
     pub(super) fn widen(&mut self, step: u64) -> Option<u64> {
-        let steps = [self.receive_window.saturating_mul(2), self.receive_window.saturating_add(step)];
+        let left = self.ceiling.saturating_sub(cost(self.receive_window, self.send_window, self.streams));
+        let half = Limits::receive_window_within(left / 2);
+        let more = [self.receive_window, half.max(step), step];
+        let wider = more.map(|more| self.receive_window.saturating_add(more));
         let granted = |wider: &u64| *wider <= u64::from(u32::MAX) && self.grow(*wider, self.send_window, self.streams);
-        steps.into_iter().find(granted)
+        wider.into_iter().find(granted)
     }
 
     /// Leaves what all the streams would cost that there may be: a peer that keeps its streams open waits for the next one until there is
@@ -173,6 +177,18 @@ mod tests {
             let more = credit.streams.saturating_mul(2).min(limits.streams_max);
             assert!(credit.grow(credit.receive_window, credit.send_window, more), "stuck at {} streams", credit.streams);
         }
+    }
+
+    /// Each is found only after an interval in which nothing moved: a hundred of them would be the end of every deadline.
+    #[test]
+    fn a_few_jams_widen_the_window_to_all_that_there_is() {
+        let limits = Limits::default();
+        let mut credit = fresh(&limits);
+        grow_all_windows(&mut credit, &limits);
+        let times = std::iter::from_fn(|| credit.widen(limits.receive_window_min)).take(100).count();
+        assert!(times <= 16, "{times}");
+        let left = credit.ceiling - cost(credit.receive_window, credit.send_window, credit.streams);
+        assert!(left < Limits::receive_window_cost(limits.receive_window_min), "{left} B left");
     }
 
     #[test]
