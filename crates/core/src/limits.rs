@@ -137,8 +137,9 @@ pub const FRAME_WORK: u64 = 80;
 pub const STREAM_FRAME_WORK: u64 = 250;
 /// Work of one stream that the peer has opened, whatever becomes of it. Measured at 5 us in all for one with a proposal that is reset at once.
 pub const STREAM_OPENED_WORK: u64 = 3_500;
-/// Work of one packet of a connection whose handshake is not complete: a signature and two key exchanges, over few packets.
-pub const HANDSHAKE_PACKET_WORK: u64 = 120_000;
+/// Work of beginning a handshake with a stranger, and of one packet of a connection whose handshake is not complete. Measured at 330 us for
+/// a stranger's first packet (a key exchange, a signature), and at 200 to 350 for the others.
+pub const HANDSHAKE_PACKET_WORK: u64 = 300_000;
 /// Work of one message of a handshake over a pipe: key exchanges, and a signature made or checked.
 pub const HANDSHAKE_MESSAGE_WORK: u64 = 120_000;
 /// Work of verifying one signed peer record: one signature.

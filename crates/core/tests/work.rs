@@ -5,8 +5,8 @@ mod harness;
 use std::time::Duration;
 
 use harness::Net;
-use strait_core::limits::{STREAM_OPENED_WORK, STREAM_WORK};
-use strait_core::{Event, Idle, Priority, RawRead, StreamProtocol};
+use strait_core::limits::{HANDSHAKE_PACKET_WORK, STREAM_OPENED_WORK, STREAM_WORK};
+use strait_core::{Event, Idle, Limits, Priority, RawRead, StreamProtocol};
 
 static CHAT: StreamProtocol = StreamProtocol::new("/test/chat/1", 64, Idle::After(Duration::from_secs(60)));
 
@@ -68,4 +68,43 @@ fn reading_is_paid_for() {
     assert!(matches!(net.nodes[0].read(net.now, stream, 1), Ok(RawRead::Finished)));
     assert!(matches!(net.nodes[1].read(net.now, here, 1), Ok(RawRead::Finished)));
     net.close();
+}
+
+/// First packets of many strangers arrive before node 0 has a turn. How many handshakes the turns then begin.
+fn handshakes_of_a_turn(net: &mut Net, clients: usize) -> Vec<u64> {
+    let begun = |net: &Net| net.nodes[0].counters().totals.handshakes_in;
+    assert_eq!(begun(net), 0, "what has arrived waits for a turn");
+    let turns = std::iter::from_fn(|| {
+        let before = begun(net);
+        (before < clients as u64).then(|| {
+            net.nodes[0].drive(net.now);
+            begun(net) - before
+        })
+    });
+    turns.take(clients).collect()
+}
+
+/// A handshake is the dearest thing that a stranger can ask for: as many of them as have arrived would keep everybody else waiting.
+#[test]
+fn no_turn_begins_more_handshakes_than_its_work_allows() {
+    const CLIENTS: usize = 12;
+    for proved in [false, true] {
+        let wary = Limits { retry_from: if proved { 0 } else { 32 }, ..Limits::default() };
+        let mut net = Net::new([vec![wary], vec![Limits::default(); CLIENTS]].concat());
+        for from in 1..=CLIENTS {
+            net.dial(from, 0);
+        }
+        let end = net.now + Duration::from_secs(1);
+        // Those that have to prove their address come twice.
+        let arrivals = if proved { 2 * CLIENTS } else { CLIENTS } as u64;
+        while net.nodes[0].counters().totals.datagrams_in < arrivals {
+            assert!(net.step(end));
+        }
+        let turns = handshakes_of_a_turn(&mut net, CLIENTS);
+        let most = net.nodes[0].limits().turn_work.div_ceil(HANDSHAKE_PACKET_WORK);
+        assert!(turns.iter().all(|begun| *begun <= most), "proved {proved}: {turns:?} with at most {most} a turn");
+        assert_eq!(turns.iter().sum::<u64>(), CLIENTS as u64, "proved {proved}: all in the end");
+        net.until(|net| net.nodes[0].peers().count() == CLIENTS);
+        net.close();
+    }
 }

@@ -90,6 +90,17 @@ impl Stranger {
     }
 }
 
+/// Whose a datagram may be, before anything is looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// That of one of our connections, or nobody's.
+    Connection,
+    /// A client's that has a token of ours, as after a Retry: of a handshake that is under way, or that it begins.
+    Returning,
+    /// Somebody's of whom nothing is known.
+    Stranger,
+}
+
 /// Where a datagram belongs.
 pub(crate) enum Arrival {
     Nothing,
@@ -148,20 +159,22 @@ impl Quic {
         Ok(Quic { endpoint, server, client_tls, cids, listen })
     }
 
-    /// Whether the first datagram byte and the destination id say that this can only be for one of our connections. Everything else is
-    /// a stranger's until the endpoint has looked it up.
-    pub(crate) fn is_ours(&self, datagram: &[u8]) -> bool {
+    /// Whose a datagram may be, by its first bytes.
+    pub(crate) fn claim(&self, datagram: &[u8]) -> Claim {
         let Some(first) = datagram.first() else {
-            return true;
+            return Claim::Connection;
         };
         if first & 0x80 == 0 {
-            return true;
+            return Claim::Connection;
         }
         // Long header: flags, version, length of the destination id, the id (RFC 8999 section 5.1).
         match datagram.get(5) {
-            Some(8) => datagram.get(6..14).is_some_and(|id| self.cids.made(id)),
-            _ => false,
+            Some(8) if datagram.get(6..14).is_some_and(|id| self.cids.made(id)) => {}
+            _ => return Claim::Stranger,
         }
+        // The same of the source id, and in an Initial packet the length of a token (RFC 9000 section 17.2.2).
+        let token = datagram.get(14).and_then(|length| datagram.get(usize::from(*length).saturating_add(15)));
+        if first & 0x30 == 0 && token.is_some_and(|length| *length > 0) { Claim::Returning } else { Claim::Connection }
     }
 
     pub(crate) fn handle(&mut self, at: Instant, meta: Meta, data: BytesMut, buffer: &mut Vec<u8>) -> Arrival {

@@ -10,7 +10,7 @@ use libp2p_identity::PeerId;
 use super::state::{Arrived, ConnId, ConnState, Inbox, Phase, Start};
 use super::{Node, STRANGERS};
 use crate::abuse::Offence;
-use crate::conn::quic::{Arrival, Inbound, Meta, Quic, SocketId, Stranger, Transmit};
+use crate::conn::quic::{Arrival, Claim, Inbound, Meta, Quic, SocketId, Stranger, Transmit};
 use crate::conn::transport::Transport;
 use crate::error::{Closed, DialError};
 use crate::limits::{DATAGRAM_OVERHEAD_BYTES, HANDSHAKE_PACKET_WORK, Limits, PACKET_WORK};
@@ -30,40 +30,65 @@ pub(super) type Admitted = (std::sync::Arc<crate::budget::Account>, Credit, Inbo
 
 /// Everybody whose identity is not known.
 pub(super) struct Strangers {
-    queue: VecDeque<(Instant, Meta, BytesMut)>,
-    bytes: u64,
+    /// First packets of those of whom nothing is known.
+    new: Queue,
+    /// Packets of those who have a token of ours.
+    returning: Queue,
     /// Connections whose handshake is under way and that have something to do.
     pub(super) ring: VecDeque<usize>,
+    /// Whether the next packet is a new one's, if there is one.
+    new_is_next: bool,
     /// First packets that may be opened now, in millionths.
     tokens: u64,
     filled: Instant,
 }
 
-impl Strangers {
-    pub(super) fn new(limits: &Limits, now: Instant) -> Strangers {
-        Strangers { queue: VecDeque::new(), bytes: 0, ring: VecDeque::new(), tokens: burst(limits), filled: now }
-    }
+/// Datagrams that wait.
+#[derive(Default)]
+struct Queue {
+    datagrams: VecDeque<(Instant, Meta, BytesMut)>,
+    bytes: u64,
+}
 
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
+impl Queue {
     fn push(&mut self, now: Instant, meta: Meta, data: BytesMut, cap: u64) -> bool {
-        let cost = (data.capacity() as u64).saturating_add(DATAGRAM_OVERHEAD_BYTES);
-        let bytes = self.bytes.saturating_add(cost);
+        let bytes = self.bytes.saturating_add(datagram_cost(&data));
         if bytes > cap {
             return false;
         }
         self.bytes = bytes;
-        self.queue.push_back((now, meta, data));
+        self.datagrams.push_back((now, meta, data));
         true
     }
 
     fn pop(&mut self) -> Option<(Instant, Meta, BytesMut)> {
-        let entry = self.queue.pop_front()?;
-        let cost = (entry.2.capacity() as u64).saturating_add(DATAGRAM_OVERHEAD_BYTES);
-        self.bytes = self.bytes.saturating_sub(cost);
+        let entry = self.datagrams.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(datagram_cost(&entry.2));
         Some(entry)
+    }
+}
+
+fn datagram_cost(data: &BytesMut) -> u64 {
+    (data.capacity() as u64).saturating_add(DATAGRAM_OVERHEAD_BYTES)
+}
+
+impl Strangers {
+    pub(super) fn new(limits: &Limits, now: Instant) -> Strangers {
+        let (new, returning) = (Queue::default(), Queue::default());
+        Strangers { new, returning, ring: VecDeque::new(), new_is_next: true, tokens: burst(limits), filled: now }
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.new.bytes.saturating_add(self.returning.bytes)
+    }
+
+    /// The next datagram, and whether it is of somebody of whom nothing is known: by turns with those who have a token, so that neither
+    /// can keep the other out.
+    fn pop(&mut self) -> Option<(bool, (Instant, Meta, BytesMut))> {
+        let is_new = if self.new_is_next { !self.new.datagrams.is_empty() } else { self.returning.datagrams.is_empty() };
+        let entry = if is_new { self.new.pop() } else { self.returning.pop() }?;
+        self.new_is_next = !is_new;
+        Some((is_new, entry))
     }
 
     /// Takes one token of the bucket.
@@ -82,7 +107,7 @@ impl Strangers {
     }
 
     fn has_work(&self) -> bool {
-        !self.queue.is_empty() || !self.ring.is_empty()
+        !self.new.datagrams.is_empty() || !self.returning.datagrams.is_empty() || !self.ring.is_empty()
     }
 }
 
@@ -97,15 +122,21 @@ impl Node {
         totals.datagrams_in = totals.datagrams_in.saturating_add(1);
         totals.datagram_bytes_in = totals.datagram_bytes_in.saturating_add(data.len() as u64);
         let (remote, bytes) = (meta.remote.ip(), data.len());
-        if self.quic.is_ours(&data) {
-            self.route(now, meta, data);
-            if bytes < PACKET_BYTES_MIN {
-                self.accuse_address(now, remote, false, Offence::BadPacket, bytes);
+        // Each kind has a half: those whose addresses are false cannot keep those out who have proved theirs.
+        let cap = self.strangers_account.max() / 2;
+        let kept = match self.quic.claim(&data) {
+            Claim::Connection => {
+                self.route(now, meta, data, false);
+                if bytes < PACKET_BYTES_MIN {
+                    self.accuse_address(now, remote, false, Offence::BadPacket, bytes);
+                }
+                return;
             }
-            return;
-        }
-        let cap = self.strangers_account.max();
-        if self.strangers.push(now, meta, data, cap) {
+            // A handshake costs what nobody has turns for yet, so it waits for the strangers' turn.
+            Claim::Returning => self.strangers.returning.push(now, meta, data, cap),
+            Claim::Stranger => self.strangers.new.push(now, meta, data, cap),
+        };
+        if kept {
             self.turns.activate(STRANGERS);
         } else {
             self.drop_stranger(now, remote, bytes);
@@ -118,8 +149,9 @@ impl Node {
         self.accuse_address(now, remote, false, Offence::StrangerFlood, bytes);
     }
 
-    /// Looks up whose a datagram is. `at` is when it arrived.
-    fn route(&mut self, at: Instant, meta: Meta, data: BytesMut) {
+    /// Looks up whose a datagram is, and begins a handshake if it is a stranger's that `may_begin` one. Returns the work of that. `at` is when
+    /// it arrived.
+    fn route(&mut self, at: Instant, meta: Meta, data: BytesMut, may_begin: bool) -> u64 {
         let mut buffer = Vec::new();
         match self.quic.handle(at, meta, data, &mut buffer) {
             Arrival::Nothing => {
@@ -127,8 +159,9 @@ impl Node {
             }
             Arrival::Response(transmit) => self.answer(transmit, buffer),
             Arrival::Conn(slot, inbound) => self.enqueue(at, slot, inbound),
-            Arrival::Stranger(stranger) => self.decide(at, meta.socket, stranger),
+            Arrival::Stranger(stranger) => return self.decide(at, meta.socket, stranger, may_begin),
         }
+        0
     }
 
     fn enqueue(&mut self, now: Instant, slot: usize, inbound: Inbound) {
@@ -169,58 +202,57 @@ impl Node {
                 }
                 continue;
             }
-            let Some((at, meta, data)) = self.strangers.pop() else {
+            let Some((is_new, (at, meta, data))) = self.strangers.pop() else {
                 break;
             };
             if now.saturating_duration_since(at) > self.config.limits.delay_max {
                 self.counters.totals.dropped_late = self.counters.totals.dropped_late.saturating_add(1);
                 continue;
             }
-            if !self.strangers.pay(now, &self.config.limits) {
+            if is_new && !self.strangers.pay(now, &self.config.limits) {
                 self.drop_stranger(now, meta.remote.ip(), data.len());
                 cost = cost.saturating_add(1);
                 continue;
             }
             cost = cost.saturating_add(PACKET_WORK.saturating_mul(10)).saturating_add(data.len() as u64);
             let (remote, bytes) = (meta.remote.ip(), data.len());
-            let (begun, unknown) = (self.counters.totals.handshakes_in, self.counters.totals.dropped_unknown);
-            self.route(at, meta, data);
+            let unknown = self.counters.totals.dropped_unknown;
+            cost = cost.saturating_add(self.route(at, meta, data, true));
             if self.counters.totals.dropped_unknown != unknown {
                 self.accuse_address(now, remote, false, Offence::BadPacket, bytes);
-            }
-            if self.counters.totals.handshakes_in != begun {
-                // Accepting has answered with a certificate and its signature.
-                cost = cost.saturating_add(HANDSHAKE_PACKET_WORK);
             }
         }
         (cost, self.strangers.has_work())
     }
 
-    /// Decides at once what becomes of a stranger's first packet.
-    fn decide(&mut self, now: Instant, socket: SocketId, stranger: Stranger) {
+    /// Decides at once what becomes of a stranger's first packet, and returns the work of a handshake that was begun.
+    fn decide(&mut self, now: Instant, socket: SocketId, stranger: Stranger, may_begin: bool) -> u64 {
         let limits = &self.config.limits;
         let mut buffer = Vec::new();
         let (remote, proved) = stranger.remote();
-        if self.places.taken() >= limits.retry_from && !proved {
+        // A first packet that is addressed to an id which we might have made, by a chance of 2^-24 or on purpose: it has not waited for its turn.
+        if !may_begin || self.places.taken() >= limits.retry_from && !proved {
             self.counters.totals.retries = self.counters.totals.retries.saturating_add(1);
             if let Some(transmit) = self.quic.retry(stranger, socket, &mut buffer) {
                 self.answer(transmit, buffer);
             }
-            return;
+            return 0;
         }
         if !self.find_place(now, false) {
             self.drop_stranger(now, remote.ip(), 0);
-            return self.quic.ignore(stranger);
+            self.quic.ignore(stranger);
+            return 0;
         }
         let Some(admitted) = self.admit_stranger(now) else {
             self.counters.totals.refused = self.counters.totals.refused.saturating_add(1);
             let transmit = self.quic.refuse(stranger, socket, &mut buffer);
-            return self.answer(transmit, buffer);
+            self.answer(transmit, buffer);
+            return 0;
         };
+        self.counters.totals.handshakes_in = self.counters.totals.handshakes_in.saturating_add(1);
         match self.quic.accept(now, stranger, &self.config.limits, &mut self.random, &mut buffer) {
             Ok((slot, quic)) => {
                 self.places.take(slot, &mut self.random);
-                self.counters.totals.handshakes_in = self.counters.totals.handshakes_in.saturating_add(1);
                 let quic = Transport::Quic(Box::new(quic));
                 self.insert(slot, socket, quic, Phase::Greeting, admitted, now);
                 if let Some(conn) = self.conn_mut(slot) {
@@ -229,6 +261,7 @@ impl Node {
                 self.activate(slot);
             }
             Err(answer) => {
+                self.counters.totals.handshakes_in_failed = self.counters.totals.handshakes_in_failed.saturating_add(1);
                 self.accuse_address(now, remote.ip(), proved, Offence::BadPacket, 0);
                 if let Some(answer) = answer {
                     let transmit = Quic::answer(socket, answer);
@@ -236,6 +269,8 @@ impl Node {
                 }
             }
         }
+        // Accepting has answered with a certificate and its signature, or found out what is wrong as late as that.
+        HANDSHAKE_PACKET_WORK
     }
 
     /// Admits a stranger's handshake, if there is a place and memory.
