@@ -21,7 +21,9 @@ fn squat() {
         let mut plan = Plan::new(Attack::Squat, 16);
         plan.limits = Limits { connections_max: 64, ..plan.limits };
         let full = withstands(&mut World::new(world.seed()), &plan);
-        assert!((38..=64).contains(&full.connections), "{} connections", full.connections);
+        // Places of handshakes are beside the slots.
+        let most = plan.limits.places() as usize;
+        assert!((38..=most).contains(&full.connections), "{} connections", full.connections);
         let turned_away = |totals: &Totals| totals.refused + totals.refused_full + totals.displaced_never_used;
         assert!(full.grown(turned_away) > 0, "it was never full");
     });
