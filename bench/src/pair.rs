@@ -21,6 +21,9 @@ use crate::{
 /// How long one answer of a child may take before the run is given up.
 const PATIENCE: Duration = Duration::from_secs(600);
 
+/// The network namespace that servers are started in, if it is not this one (path.py).
+const SERVERS: &str = "STRAIT_BENCH_SERVERS";
+
 /// Where a process runs beside others on one machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -92,7 +95,7 @@ impl Record {
     /// Units per second: MB in the bulk case, requests otherwise.
     pub(crate) fn rate(&self) -> f64 {
         match self.case {
-            Case::Bulk { bytes } => bytes as f64 / 1e6 / self.wall,
+            Case::Bulk { bytes } | Case::Burst { bytes, .. } => bytes as f64 / 1e6 / self.wall,
             Case::Requests { count, .. } | Case::Urgent { count, .. } => count as f64 / self.wall,
             Case::Flood => 0.0,
         }
@@ -101,7 +104,7 @@ impl Record {
     /// `cpu_seconds` by unit of work: by GiB in the bulk case, microseconds by request otherwise.
     pub(crate) fn per_unit(&self, cpu_seconds: f64) -> f64 {
         match self.case {
-            Case::Bulk { bytes } => cpu_seconds / (bytes as f64 / f64::from(1u32 << 30)),
+            Case::Bulk { bytes } | Case::Burst { bytes, .. } => cpu_seconds / (bytes as f64 / f64::from(1u32 << 30)),
             Case::Requests { count, .. } | Case::Urgent { count, .. } => cpu_seconds * 1e6 / count as f64,
             Case::Flood => 0.0,
         }
@@ -151,7 +154,15 @@ impl Process {
 
     /// The same, at a place of the machine.
     pub(crate) fn start_at(place: Place, role: Role, stack: Stack, case: Case, more: &[&str]) -> Result<Process> {
-        let mut command = place.command(std::env::current_exe()?.as_os_str());
+        let program = std::env::current_exe()?;
+        let mut command = match std::env::var_os(SERVERS).filter(|_| role == Role::Server) {
+            None => place.command(program.as_os_str()),
+            Some(namespace) => {
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--net={}", namespace.display())).arg(program);
+                command
+            }
+        };
         let name = |value: &dyn Fn() -> Option<clap::builder::PossibleValue>| {
             value().map_or_else(String::new, |value| value.get_name().to_owned())
         };

@@ -10,6 +10,9 @@ pub(crate) const MESSAGE_BYTES: usize = 64;
 /// Bytes handed to the stack in one write of the bulk case, and asked from it in one read.
 pub(crate) const CHUNK_BYTES: usize = 64 * 1024;
 
+/// Bytes of the burst case.
+pub(crate) const BURST_BYTES: u64 = 512 << 10;
+
 /// A stack under one kind of tokio runtime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -116,6 +119,8 @@ pub(crate) enum CaseName {
     Requests,
     /// 64-byte requests one at a time, alone and beside a bulk stream of the same connection.
     Urgent,
+    /// 512 KiB on a stream at once, from a cold start, warm, and after idle times.
+    Burst,
     /// One honest strait client beside a flooding one.
     Flood,
 }
@@ -134,6 +139,10 @@ impl CaseName {
                 let loads = [Some(Load::None), half, Some(Load::Full)];
                 loads.into_iter().flatten().map(|load| Case::Urgent { count: sizes.urgent, load }).collect()
             }
+            CaseName::Burst => {
+                let idle = [0, 1, 5, 25].map(|seconds| Case::Burst { bytes: BURST_BYTES, before: Before::Idle { seconds } });
+                [&[Case::Burst { bytes: BURST_BYTES, before: Before::Nothing }][..], &idle].concat()
+            }
             CaseName::Flood => vec![Case::Flood],
         }
     }
@@ -150,8 +159,20 @@ pub(crate) enum Case {
     /// `count` requests, one at a time and with a pause before each, beside a stream of the same connection with this `load` from client to
     /// server.
     Urgent { count: u64, load: Load },
+    /// `bytes` from client to server on one stream, as [`Case::Bulk`], of a connection that has seen this `before`.
+    Burst { bytes: u64, before: Before },
     /// See [`crate::flood`].
     Flood,
+}
+
+/// What a burst's connection has seen before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Before {
+    /// Only its handshake.
+    Nothing,
+    /// Bursts, and then nothing for so long.
+    Idle { seconds: u64 },
 }
 
 /// What goes beside the requests of the urgent case.
@@ -177,6 +198,14 @@ impl fmt::Display for Case {
                     Load::None => Ok(()),
                     Load::Paced { bytes_per_second } => write!(f, ", beside bulk of {} Mbit/s", bytes_per_second / 125_000),
                     Load::Full => f.write_str(", beside bulk"),
+                }
+            }
+            Case::Burst { bytes, before } => {
+                write!(f, "a burst of {} KiB ", bytes >> 10)?;
+                match before {
+                    Before::Nothing => f.write_str("from a cold start"),
+                    Before::Idle { seconds: 0 } => f.write_str("after others"),
+                    Before::Idle { seconds } => write!(f, "after others and {seconds} s of silence"),
                 }
             }
             Case::Flood => f.write_str("flood"),

@@ -106,9 +106,12 @@ pub(crate) fn render(records: &[Record], floods: &[FloodRecord], baseline: Stack
         let own = summaries.iter().filter(|summary| summary.case == case);
         match case {
             Case::Bulk { .. } => bulk_table(&mut out, own),
+            Case::Burst { .. } => burst_table(&mut out, own),
             _ => request_table(&mut out, own),
         }
-        against(&mut out, case, &runs);
+        if !matches!(case, Case::Burst { .. }) {
+            against(&mut out, case, &runs);
+        }
     }
     for apart in [false, true] {
         flood_table(&mut out, apart, &floods.iter().filter(|flood| flood.apart == apart).collect::<Vec<_>>());
@@ -142,6 +145,15 @@ fn bulk_table<'a>(out: &mut String, rows: impl Iterator<Item = &'a Summary>) {
             row.peak_client,
             row.peak_server
         );
+    }
+}
+
+/// How long it took until the server's count was back; the rest would count the silence too.
+fn burst_table<'a>(out: &mut String, rows: impl Iterator<Item = &'a Summary>) {
+    let _ = writeln!(out, "{:<16}{:>9}{:>8}", "", "ms", "x");
+    for row in rows {
+        let x = times(row.to_baseline.map(|x| x.p99));
+        let _ = writeln!(out, "{:<16}{:>9.1}{x:>8}", row.stack, row.p50 / 1e3);
     }
 }
 

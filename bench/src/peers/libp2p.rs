@@ -152,7 +152,8 @@ pub(crate) async fn serve(stack: Stack, case: Case) -> Result<(String, JoinHandl
             tokio::spawn(swallow(stream));
         }
     });
-    let at = if stack.is_tcp() { "/ip4/127.0.0.1/tcp/0" } else { "/ip4/127.0.0.1/udp/0/quic-v1" };
+    let transport = if stack.is_tcp() { "tcp/0" } else { "udp/0/quic-v1" };
+    let at = format!("/ip4/{}/{transport}", super::server_ip());
     swarm.listen_on(at.parse()?)?;
     let address = loop {
         if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {

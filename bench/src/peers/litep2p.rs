@@ -115,7 +115,7 @@ fn parts(listen: Vec<Multiaddr>) -> Result<Parts> {
 
 /// Starts the server; it runs until the process ends.
 pub(crate) async fn serve() -> Result<(String, JoinHandle<()>)> {
-    let Parts { mut node, mut messages, bulk } = parts(vec!["/ip4/127.0.0.1/tcp/0".parse()?])?;
+    let Parts { mut node, mut messages, bulk } = parts(vec![format!("/ip4/{}/tcp/0", super::server_ip()).parse()?])?;
     let address = node.listen_addresses().next().context("it listens nowhere")?.to_string();
     let task = tokio::spawn(async move {
         let _bulk = bulk;

@@ -6,6 +6,7 @@ pub(crate) mod litep2p;
 pub(crate) mod quinn;
 pub(crate) mod strait;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -14,7 +15,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::{
     measure::Latencies,
-    plan::{CHUNK_BYTES, Case, Load, MESSAGE_BYTES},
+    plan::{Before, CHUNK_BYTES, Case, Load, MESSAGE_BYTES},
 };
 
 /// What a reader of the figures must know.
@@ -130,18 +131,40 @@ pub(crate) async fn run<C: Client>(client: &mut C, case: Case) -> Result<Latenci
             Ok(times)
         }
         Case::Urgent { count, load } => client.urgent(count, load).await,
+        Case::Burst { bytes, before } => {
+            if let Before::Idle { seconds } = before {
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+            }
+            let (mut times, start) = (Latencies::with_capacity(1), Instant::now());
+            client.bulk(bytes).await?;
+            times.push(start.elapsed());
+            Ok(times)
+        }
         Case::Flood => anyhow::bail!("the flood case has clients of its own"),
     }
 }
 
-/// The same case, small: caches, windows and path MTU settle before the measured part.
-pub(crate) fn warm_up(case: Case) -> Case {
-    match case {
+/// The same case, small: caches, windows and path MTU settle before the measured part. None for what is measured cold.
+pub(crate) fn warm_up(case: Case) -> Option<Case> {
+    Some(match case {
         Case::Bulk { bytes } => Case::Bulk { bytes: bytes.min(16 << 20) },
+        Case::Burst { before: Before::Nothing, .. } => return None,
+        Case::Burst { bytes, .. } => Case::Bulk { bytes: bytes.saturating_mul(8) },
         Case::Requests { count, in_flight } => Case::Requests { count: count.min(2_000).max(in_flight as u64), in_flight },
         Case::Urgent { count, .. } => Case::Urgent { count: count.min(100), load: Load::None },
         Case::Flood => Case::Flood,
-    }
+    })
+}
+
+/// Where servers listen: on loopback, or at the far end of a path (path.py).
+pub(crate) fn server_ip() -> IpAddr {
+    let far = std::env::var("STRAIT_BENCH_BIND").ok().and_then(|ip| ip.parse().ok());
+    far.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+/// Where clients have their sockets.
+pub(crate) fn client_ip() -> IpAddr {
+    IpAddr::V4(if server_ip().is_loopback() { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED })
 }
 
 /// The chunk that the bulk case sends over and over.

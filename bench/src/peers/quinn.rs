@@ -38,7 +38,7 @@ pub(crate) async fn serve(case: Case) -> Result<(String, Endpoint)> {
         .with_single_cert(vec![certificate.clone()], private.into())?;
     tls.alpn_protocols = vec![ALPN.to_vec()];
     let config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
-    let endpoint = Endpoint::server(config, SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    let endpoint = Endpoint::server(config, SocketAddr::from((super::server_ip(), 0)))?;
     let address = Address { at: endpoint.local_addr()?, certificate: certificate.to_vec() };
     let accepting = endpoint.clone();
     tokio::spawn(async move {
@@ -54,7 +54,7 @@ async fn connection(incoming: Incoming, case: Case) -> Result<()> {
     loop {
         let (tx, rx) = connection.accept_bi().await?;
         match case {
-            Case::Bulk { .. } => tokio::spawn(swallow(tx, rx)),
+            Case::Bulk { .. } | Case::Burst { .. } => tokio::spawn(swallow(tx, rx)),
             Case::Urgent { .. } => tokio::spawn(either(tx, rx)),
             _ => tokio::spawn(answer(tx, rx)),
         };
@@ -108,7 +108,7 @@ impl Client for Quinn {
             .with_no_client_auth();
         tls.alpn_protocols = vec![ALPN.to_vec()];
         let config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
-        let mut endpoint = Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        let mut endpoint = Endpoint::client(SocketAddr::from((super::client_ip(), 0)))?;
         endpoint.set_default_client_config(config);
         let connection = endpoint.connect(address.at, "localhost")?.await.context("quinn's handshake")?;
         Ok(Self { connection, _endpoint: endpoint })

@@ -2,6 +2,7 @@
 //! and ping not at all during the measured part.
 
 use std::{
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -46,16 +47,17 @@ struct Address {
     at: Vec<String>,
 }
 
-fn node() -> Result<Builder> {
-    Ok(Node::builder().identity(Keypair::generate_ed25519()).listen("127.0.0.1:0".parse()?))
+fn node(ip: IpAddr) -> Builder {
+    Node::builder().identity(Keypair::generate_ed25519()).listen((ip, 0).into())
 }
 
 /// Starts the server; it serves both protocols until the returned node is dropped. What it offers decides what clients run over.
 pub(crate) async fn serve(stack: Stack) -> Result<(String, Node)> {
+    let ip = super::server_ip();
     let node = match stack {
-        Stack::StraitTls => node()?.listen_tcp("127.0.0.1:0".parse()?).tcp_security(TcpSecurity::Tls),
-        Stack::StraitNoise => node()?.listen_tcp("127.0.0.1:0".parse()?).tcp_security(TcpSecurity::Noise),
-        _ => node()?,
+        Stack::StraitTls => node(ip).listen_tcp((ip, 0).into()).tcp_security(TcpSecurity::Tls),
+        Stack::StraitNoise => node(ip).listen_tcp((ip, 0).into()).tcp_security(TcpSecurity::Noise),
+        _ => node(ip),
     };
     let node = node.start().await?;
     node.serve(&MESSAGES, Priority::Normal, async move |_: Incoming| Bytes::from_static(REPLY))?;
@@ -92,7 +94,7 @@ impl Client for Strait {
         let address: Address = serde_json::from_str(address)?;
         let server: PeerId = address.peer.parse()?;
         let at = address.at.iter().map(|at| at.parse()).collect::<Result<Vec<Multiaddr>, _>>()?;
-        let node = node()?.start().await?;
+        let node = node(super::client_ip()).start().await?;
         node.connect(server, &at).await.context("strait's dial")?;
         Ok(Self { node: Arc::new(node), server })
     }
