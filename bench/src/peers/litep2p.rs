@@ -49,15 +49,22 @@ impl UserProtocol for Bulk {
 
     async fn run(mut self: Box<Self>, mut service: TransportService) -> ::litep2p::Result<()> {
         let mut waiting = HashMap::new();
+        // A protocol may hear of a connection later than its node does. Whoever waits learns of a failure by the sender that is dropped.
+        let mut early = Vec::new();
         loop {
             tokio::select! {
-                Some((peer, wanted)) = self.wanted.recv() => {
-                    // Whoever waits learns of a failure by the sender that is dropped.
-                    if let Ok(id) = service.open_substream(peer) {
-                        waiting.insert(id, wanted);
-                    }
-                }
+                Some((peer, wanted)) = self.wanted.recv() => match service.open_substream(peer) {
+                    Ok(id) => drop(waiting.insert(id, wanted)),
+                    Err(_) => early.push((peer, wanted)),
+                },
                 event = service.next() => match event {
+                    Some(TransportEvent::ConnectionEstablished { .. }) => {
+                        for (peer, wanted) in early.drain(..) {
+                            if let Ok(id) = service.open_substream(peer) {
+                                waiting.insert(id, wanted);
+                            }
+                        }
+                    }
                     Some(TransportEvent::SubstreamOpened { direction: Direction::Outbound(id), substream, .. }) => {
                         if let Some(wanted) = waiting.remove(&id) {
                             let _ = wanted.send(substream);
