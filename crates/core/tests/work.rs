@@ -70,6 +70,32 @@ fn reading_is_paid_for() {
     net.close();
 }
 
+/// What a packet full of small frames costs is not their bytes.
+#[test]
+fn small_frames_are_dearer_than_their_bytes() {
+    const STREAMS: usize = 20;
+    let mut net = pair();
+    let peer = net.peer(1);
+    let streams: Vec<_> = (0..STREAMS).map(|_| net.nodes[0].open(&peer, &CHAT, Priority::Normal).expect("room")).collect();
+    let opening = bytes::Bytes::from_static(b"o");
+    streams.iter().for_each(|stream| drop(net.nodes[0].write(net.now, *stream, &mut opening.clone())));
+    net.run(Duration::from_secs(1));
+    let paid = [200, 1].map(|length| {
+        let before = work(&net);
+        for stream in &streams {
+            let written = net.nodes[0].write(net.now, *stream, &mut bytes::Bytes::from(vec![7; length]));
+            assert_eq!(written, Ok(length));
+        }
+        net.run(Duration::from_secs(1));
+        work(&net) - before
+    });
+    let [large, small] = paid;
+    assert!(small > large, "{STREAMS} frames of 200 bytes each: {large}, of one: {small}");
+    streams.into_iter().for_each(|stream| net.nodes[0].reset(net.now, stream, 0));
+    net.run(Duration::from_secs(1));
+    net.close();
+}
+
 /// First packets of many strangers arrive before node 0 has a turn. How many handshakes the turns then begin.
 fn handshakes_of_a_turn(net: &mut Net, clients: usize) -> Vec<u64> {
     let begun = |net: &Net| net.nodes[0].counters().totals.handshakes_in;

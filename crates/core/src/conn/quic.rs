@@ -25,7 +25,9 @@ use super::event::{Blame, ConnEvent, Lost};
 use super::tls;
 use crate::env::{Env, Random, WallClock};
 use crate::error::{Closed, ConfigError, DialError};
-use crate::limits::{CRYPTO_BYTES_MAX, DATAGRAM_BYTES_MAX, FRAME_WORK, INITIAL_RTT, Limits, STREAM_FRAME_WORK};
+use crate::limits::{
+    CRYPTO_BYTES_MAX, DATAGRAM_BYTES_MAX, FRAME_WORK, INITIAL_RTT, Limits, SMALL_FRAME_BYTES, SMALL_FRAME_WORK, STREAM_FRAME_WORK,
+};
 
 /// Names one of the driver's UDP sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -330,6 +332,8 @@ pub(crate) struct Conn {
     handshake_deadline: Duration,
     /// Work units of the frames received when they were last counted.
     work_in: u64,
+    /// STREAM frames received so far.
+    stream_frames_in: u64,
     /// The peer's address when something was last sent.
     path: SocketAddr,
     fault: Fault,
@@ -356,7 +360,7 @@ impl Conn {
     ) -> Conn {
         let (idle_timeout, handshake_deadline) = (limits.idle_timeout, limits.handshake_deadline);
         let (path, fault) = (inner.remote_address(), Fault::None);
-        Conn { handle, inner, wanted, found, idle_timeout, handshake_deadline, work_in: 0, path, fault }
+        Conn { handle, inner, wanted, found, idle_timeout, handshake_deadline, work_in: 0, stream_frames_in: 0, path, fault }
     }
 
     /// Has the QUIC crate do something that a peer may have brought about. Should it panic, which is a bug in it, then this connection ends, and no
@@ -384,9 +388,14 @@ impl Conn {
 
     /// Opens and processes a datagram: the part that costs. Returns the work units of the frames that it brought, 0 if there were none but padding.
     pub(crate) fn handle(&mut self, inbound: Inbound) -> u64 {
+        let bytes = inbound.bytes as u64;
         self.guarded(|inner| inner.handle_event(inbound.event));
         let all = self.frames_work();
-        all.saturating_sub(std::mem::replace(&mut self.work_in, all))
+        let work = all.saturating_sub(std::mem::replace(&mut self.work_in, all));
+        let streams = self.inner.stats().frame_rx.stream;
+        let streams = streams.saturating_sub(std::mem::replace(&mut self.stream_frames_in, streams));
+        let are_small = bytes < streams.saturating_mul(SMALL_FRAME_BYTES);
+        work.saturating_add(if are_small { streams.saturating_mul(SMALL_FRAME_WORK) } else { 0 })
     }
 
     /// Work units of the frames received so far, but for those that end a connection or that a packet is not full of.
