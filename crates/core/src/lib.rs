@@ -22,6 +22,7 @@ pub mod peers;
 pub mod proto;
 mod report;
 pub mod stream;
+pub mod topic;
 pub mod turn;
 mod wake;
 

@@ -1,0 +1,306 @@
+//! What subscribers see, against everything that was ever published.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+
+const BOUNDS: Bounds = Bounds { keys_max: 8, key_bytes_max: 4, value_bytes_max: 8 };
+const PLENTY: u32 = 1000;
+
+fn bytes(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+fn state() -> State<Bytes> {
+    State::new(BOUNDS, 1)
+}
+
+/// A subscriber's copy.
+#[derive(Default)]
+struct Follower {
+    values: BTreeMap<Bytes, (u64, Bytes)>,
+    /// Those told since a snapshot began.
+    fresh: Option<BTreeSet<Bytes>>,
+    snapshots: usize,
+}
+
+impl Follower {
+    fn apply(&mut self, step: &Step) {
+        match step {
+            Step::Begin { .. } => self.fresh = Some(BTreeSet::new()),
+            Step::Put { version, key, value } => {
+                let before = self.values.insert(key.clone(), (*version, value.clone()));
+                assert!(before.is_none_or(|(before, _)| before <= *version), "{key:?} went back in time");
+                if let Some(fresh) = &mut self.fresh {
+                    fresh.insert(key.clone());
+                }
+            }
+            Step::Delete { key, .. } => {
+                self.values.remove(key);
+            }
+            Step::Whole { .. } => {
+                let fresh = self.fresh.take().expect("it had begun");
+                self.values.retain(|key, _| fresh.contains(key));
+                self.snapshots += 1;
+            }
+            Step::UpToDate | Step::Later => {}
+        }
+    }
+
+    fn follow(&mut self, state: &mut State<Bytes>, cursor: &mut Cursor) {
+        loop {
+            let step = state.next(cursor, &mut PLENTY.clone());
+            self.apply(&step);
+            if step == Step::UpToDate {
+                return;
+            }
+        }
+    }
+
+    fn is_the_same(&self, state: &State<Bytes>, prefix: &[u8]) {
+        let wanted: Vec<_> = state.iter().filter(|(key, _)| key.starts_with(prefix)).collect();
+        let found: Vec<_> = self.values.iter().map(|(key, (_, value))| (key, value)).collect();
+        assert_eq!(found, wanted);
+    }
+}
+
+#[test]
+fn a_slow_reader_sees_five_and_not_three_four_five() {
+    let mut state = state();
+    let (mut cursor, mut copy) = (Cursor::new(Bytes::new()), Follower::default());
+    copy.follow(&mut state, &mut cursor);
+    for value in ["3", "4", "5"] {
+        state.put(bytes("h"), bytes(value)).expect("room");
+    }
+    let step = state.next(&mut cursor, &mut PLENTY.clone());
+    assert_eq!(step, Step::Put { version: 3, key: bytes("h"), value: bytes("5") });
+    assert_eq!(state.next(&mut cursor, &mut PLENTY.clone()), Step::UpToDate);
+}
+
+#[test]
+fn a_value_is_encoded_once_for_all_and_only_when_somebody_is_told() {
+    let mut state = state();
+    for _ in 0..100 {
+        state.put(bytes("k"), bytes("v")).expect("room");
+    }
+    assert_eq!(state.encoded(), 0);
+    for _ in 0..50 {
+        Follower::default().follow(&mut state, &mut Cursor::new(Bytes::new()));
+    }
+    assert_eq!(state.encoded(), 1);
+}
+
+struct Count(u64);
+
+impl Value for Count {
+    fn encoded_len(&self) -> usize {
+        8
+    }
+
+    fn encode(&self, out: &mut BytesMut) {
+        out.extend_from_slice(&self.0.to_be_bytes());
+    }
+}
+
+#[test]
+fn counters_add() {
+    let mut state: State<Count> = State::new(BOUNDS, 1);
+    for more in 1..=4 {
+        state.merge(bytes("n"), Count(more), |old, new| Count(old.0 + new.0)).expect("room");
+    }
+    assert_eq!(state.get(b"n").map(|count| count.0), Some(10));
+    state.delete(&bytes("n"));
+    state.merge(bytes("n"), Count(7), |old, new| Count(old.0 + new.0)).expect("room");
+    assert_eq!(state.get(b"n").map(|count| count.0), Some(7), "what was deleted counts no more");
+}
+
+#[test]
+fn what_is_beyond_the_limits_changes_nothing() {
+    let mut state = state();
+    let long = PublishError::KeyTooLong { found: 5, max: 4 };
+    assert_eq!(state.put(bytes("abcde"), bytes("")), Err(long));
+    assert_eq!(state.put(bytes("a"), bytes("123456789")), Err(PublishError::ValueTooLong { found: 9, max: 8 }));
+    for key in 0..8 {
+        state.put(bytes(&key.to_string()), bytes("v")).expect("room");
+    }
+    assert_eq!(state.put(bytes("x"), bytes("v")), Err(PublishError::Full { max: 8 }));
+    assert_eq!((state.version(), state.held()), (8, 8));
+    state.put(bytes("3"), bytes("w")).expect("it is there already");
+    state.delete(&bytes("5"));
+    state.put(bytes("x"), bytes("v")).expect("what was deleted is forgotten for it");
+    assert_eq!(state.held(), 8);
+}
+
+#[test]
+fn one_look_at_each_of_those_that_it_has_not_asked_for() {
+    let mut state = state();
+    for key in ["a1", "a2", "a3", "b1"] {
+        state.put(bytes(key), bytes("v")).expect("room");
+    }
+    let mut cursor = state.resume(bytes("b"), 1, 0);
+    assert_eq!(state.next(&mut cursor, &mut 2), Step::Later);
+    let mut looks = 2;
+    assert!(matches!(state.next(&mut cursor, &mut looks), Step::Put { version: 4, .. }), "it goes on where it was");
+    assert_eq!(looks, 0);
+}
+
+#[test]
+fn who_comes_back_to_another_state_begins_anew() {
+    let mut state = state();
+    state.put(bytes("k"), bytes("v")).expect("room");
+    for (epoch, version, begins) in [(1, 1, false), (1, 0, false), (2, 1, true), (1, 2, true)] {
+        let mut cursor = state.resume(Bytes::new(), epoch, version);
+        let step = state.next(&mut cursor, &mut PLENTY.clone());
+        assert_eq!(matches!(step, Step::Begin { .. }), begins, "epoch {epoch}, version {version}: {step:?}");
+    }
+}
+
+/// Keys that come and go faster than it reads: it gets whole snapshots all the same, and holds what is there in the end.
+#[test]
+fn a_reader_slower_than_what_is_forgotten_still_gets_on() {
+    let mut state = state();
+    let (mut cursor, mut copy) = (Cursor::new(Bytes::new()), Follower::default());
+    for round in 0..1000u32 {
+        let key = |round: u32| bytes(&format!("{:x}", round % 4096));
+        if let Some(old) = round.checked_sub(6) {
+            state.delete(&key(old));
+        }
+        state.put(key(round), bytes("v")).expect("six at once");
+        copy.apply(&state.next(&mut cursor, &mut PLENTY.clone()));
+        assert!(state.held() <= BOUNDS.keys_max);
+    }
+    assert!(copy.snapshots > 50, "{}", copy.snapshots);
+    copy.follow(&mut state, &mut cursor);
+    copy.is_the_same(&state, b"");
+}
+
+#[derive(Debug, Clone)]
+enum Act {
+    Put(u8, u8),
+    Delete(u8),
+    Read(usize, u8),
+    Reconnect(usize),
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    // More keys than fit.
+    let act = prop_oneof![
+        3 => (0u8..12, any::<u8>()).prop_map(|(key, value)| Act::Put(key, value)),
+        2 => (0u8..12).prop_map(Act::Delete),
+        4 => (0usize..3, 0u8..6).prop_map(|(reader, times)| Act::Read(reader, times)),
+        1 => (0usize..3).prop_map(Act::Reconnect),
+    ];
+    prop::collection::vec(act, 0..200)
+}
+
+/// A key and the prefix that every third of them has.
+fn key(number: u8) -> Bytes {
+    bytes(&format!("{}{:x}", if number.is_multiple_of(3) { "a" } else { "b" }, number))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn whoever_reads_on_ends_with_what_is_there(acts in acts()) {
+        let mut state = state();
+        let mut said = BTreeMap::new();
+        let prefixes: [&[u8]; 3] = [b"", b"a", b"b"];
+        let mut readers = prefixes.map(|prefix| (Cursor::new(Bytes::from_static(prefix)), Follower::default()));
+        for act in acts {
+            match act {
+                Act::Put(number, value) => {
+                    let value = Bytes::from(vec![value]);
+                    if let Ok(version) = state.put(key(number), value.clone()) {
+                        said.insert(version, (key(number), Some(value)));
+                    }
+                }
+                Act::Delete(number) => {
+                    if let Some(version) = state.delete(&key(number)) {
+                        said.insert(version, (key(number), None));
+                    }
+                }
+                Act::Read(reader, times) => {
+                    let (cursor, copy) = &mut readers[reader];
+                    for _ in 0..times {
+                        let step = state.next(cursor, &mut 2);
+                        match &step {
+                            Step::Put { version, key, value } => {
+                                prop_assert_eq!(&said[version], &(key.clone(), Some(value.clone())));
+                            }
+                            Step::Delete { version, key } => prop_assert_eq!(&said[version], &(key.clone(), None)),
+                            _ => {}
+                        }
+                        copy.apply(&step);
+                    }
+                }
+                Act::Reconnect(reader) => {
+                    let (cursor, copy) = &mut readers[reader];
+                    let prefix = Bytes::from_static(prefixes[reader]);
+                    *cursor = match cursor.version() {
+                        Some(version) => state.resume(prefix, 1, version),
+                        None => Cursor::new(prefix),
+                    };
+                    copy.fresh = None;
+                }
+            }
+            prop_assert!(state.held() <= BOUNDS.keys_max);
+        }
+        for ((cursor, copy), prefix) in readers.iter_mut().zip(prefixes) {
+            copy.follow(&mut state, cursor);
+            copy.is_the_same(&state, prefix);
+        }
+    }
+
+    /// Lines and gaps are everything that was said, once each and in order.
+    #[test]
+    fn a_log_tells_each_line_or_that_it_is_lost(acts in prop::collection::vec((any::<bool>(), 0u8..6), 0..300)) {
+        let mut log: Log<Bytes> = Log::new(BOUNDS, 1);
+        let mut reader = log.subscribe(Bytes::new());
+        let mut expected = 0u64;
+        let mut read = |log: &mut Log<Bytes>, reader: &mut Reader, times: u8| {
+            for _ in 0..times {
+                match log.next(reader, &mut PLENTY.clone()) {
+                    Line::Said { number, value, .. } => {
+                        assert_eq!((number, &value[..]), (expected, &number.to_be_bytes()[..]));
+                        expected += 1;
+                    }
+                    Line::Gap { lost } => expected += lost,
+                    Line::UpToDate => assert_eq!(expected, log.end()),
+                    Line::Later => panic!("there were plenty"),
+                }
+            }
+        };
+        for (reconnects, times) in acts {
+            let number = log.end();
+            let value = Bytes::copy_from_slice(&number.to_be_bytes());
+            prop_assert_eq!(log.say(bytes("k"), value), Ok(number));
+            prop_assert!(log.held() <= BOUNDS.keys_max);
+            if reconnects {
+                reader = log.resume(Bytes::new(), 1, reader.next());
+            }
+            // Now and then it sleeps, and falls behind.
+            if times > 3 {
+                read(&mut log, &mut reader, times);
+            }
+        }
+        read(&mut log, &mut reader, u8::MAX);
+    }
+}
+
+#[test]
+fn a_log_is_filtered_by_key_and_one_look_is_paid_for_each_line() {
+    let mut log: Log<Bytes> = Log::new(BOUNDS, 1);
+    for key in ["a", "a", "b"] {
+        log.say(bytes(key), bytes("v")).expect("room");
+    }
+    let mut reader = log.subscribe(bytes("b"));
+    assert_eq!(log.next(&mut reader, &mut 1), Line::Later);
+    assert_eq!(log.next(&mut reader, &mut 2), Line::Said { number: 2, key: bytes("b"), value: bytes("v") });
+    assert_eq!(log.next(&mut reader, &mut 0), Line::UpToDate);
+    assert_eq!(log.encoded(), 1, "what nobody asked for is not encoded");
+    assert_eq!(log.resume(Bytes::new(), 2, 3).next(), 0, "lines of another epoch mean nothing");
+}
