@@ -101,13 +101,15 @@ impl<V: Value> Told<V> {
         Told { value, bytes: None }
     }
 
-    /// The encoded value, and whether it had to be encoded for that.
-    fn bytes(&mut self) -> (Bytes, bool) {
-        if let Some(bytes) = &self.bytes {
-            return (bytes.clone(), false);
-        }
-        let mut out = BytesMut::with_capacity(self.value.encoded_len());
-        self.value.encode(&mut out);
-        (self.bytes.insert(out.freeze()).clone(), true)
+    /// The encoded value. Counts in `encoded` if it had to be encoded for that.
+    fn bytes(&mut self, encoded: &mut u64) -> Bytes {
+        let Told { value, bytes } = self;
+        let encode = || {
+            *encoded = encoded.saturating_add(1);
+            let mut out = BytesMut::with_capacity(value.encoded_len());
+            value.encode(&mut out);
+            out.freeze()
+        };
+        bytes.get_or_insert_with(encode).clone()
     }
 }

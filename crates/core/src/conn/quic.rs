@@ -390,24 +390,12 @@ impl Conn {
     pub(crate) fn handle(&mut self, inbound: Inbound) -> u64 {
         let bytes = inbound.bytes as u64;
         self.guarded(|inner| inner.handle_event(inbound.event));
-        let all = self.frames_work();
+        let frames = self.inner.stats().frame_rx;
+        let all = frames_work(&frames);
         let work = all.saturating_sub(std::mem::replace(&mut self.work_in, all));
-        let streams = self.inner.stats().frame_rx.stream;
-        let streams = streams.saturating_sub(std::mem::replace(&mut self.stream_frames_in, streams));
+        let streams = frames.stream.saturating_sub(std::mem::replace(&mut self.stream_frames_in, frames.stream));
         let are_small = bytes < streams.saturating_mul(SMALL_FRAME_BYTES);
         work.saturating_add(if are_small { streams.saturating_mul(SMALL_FRAME_WORK) } else { 0 })
-    }
-
-    /// Work units of the frames received so far, but for those that end a connection or that a packet is not full of.
-    fn frames_work(&self) -> u64 {
-        let frames = self.inner.stats().frame_rx;
-        let streams = [frames.reset_stream, frames.stop_sending, frames.stream_data_blocked, frames.max_stream_data];
-        let others = [frames.acks, frames.crypto, frames.ping, frames.path_challenge, frames.path_response, frames.data_blocked];
-        let rest = [frames.max_data, frames.max_streams_bidi, frames.new_connection_id, frames.retire_connection_id];
-        let credit = [frames.streams_blocked_bidi, frames.max_streams_uni];
-        let all: u64 = streams.iter().chain(&others).chain(&rest).chain(&credit).sum();
-        let work = all.saturating_mul(FRAME_WORK);
-        work.saturating_add(frames.stream.saturating_mul(STREAM_FRAME_WORK))
     }
 
     /// Runs the timers that are due; all but the first time after the peer's address has changed: the crate keeps the old path's timers, and
@@ -574,6 +562,17 @@ impl Conn {
         let breach = if matches!(reason, ConnectionError::TransportError(_)) { Blame::Peer } else { Blame::Nobody };
         Lost { closed, dial: wrong.unwrap_or(dial), breach }
     }
+}
+
+/// Work units of the frames received so far, but for those that end a connection or that a packet is not full of.
+fn frames_work(frames: &quic::FrameStats) -> u64 {
+    let streams = [frames.reset_stream, frames.stop_sending, frames.stream_data_blocked, frames.max_stream_data];
+    let others = [frames.acks, frames.crypto, frames.ping, frames.path_challenge, frames.path_response, frames.data_blocked];
+    let rest = [frames.max_data, frames.max_streams_bidi, frames.new_connection_id, frames.retire_connection_id];
+    let credit = [frames.streams_blocked_bidi, frames.max_streams_uni];
+    let all: u64 = streams.iter().chain(&others).chain(&rest).chain(&credit).sum();
+    let work = all.saturating_mul(FRAME_WORK);
+    work.saturating_add(frames.stream.saturating_mul(STREAM_FRAME_WORK))
 }
 
 fn number(id: StreamId) -> u64 {

@@ -125,8 +125,7 @@ impl<V: Value> Log<V> {
             *looks = left;
             reader.next = number.saturating_add(1);
             if key.starts_with(&reader.prefix) {
-                let (value, encoded) = told.bytes();
-                self.encoded = self.encoded.saturating_add(u64::from(encoded));
+                let value = told.bytes(&mut self.encoded);
                 return Line::Said { number, key: key.clone(), value };
             }
         }

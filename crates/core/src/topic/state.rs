@@ -217,8 +217,7 @@ impl<V: Value> State<V> {
             let (key, version, is_of_it) = (key.clone(), entry.version, entry.born <= since);
             last = Some(key.clone());
             if let Some(told) = entry.told.as_mut().filter(|_| is_of_it) {
-                let (value, encoded) = told.bytes();
-                self.encoded = self.encoded.saturating_add(u64::from(encoded));
+                let value = told.bytes(&mut self.encoded);
                 cursor.at = At::Snapshot { since, last };
                 return Step::Put { version, key, value };
             }
@@ -246,8 +245,7 @@ impl<V: Value> State<V> {
             let Some(told) = self.entries.get_mut(&key).and_then(|entry| entry.told.as_mut()) else {
                 return Step::Delete { version, key };
             };
-            let (value, encoded) = told.bytes();
-            self.encoded = self.encoded.saturating_add(u64::from(encoded));
+            let value = told.bytes(&mut self.encoded);
             return Step::Put { version, key, value };
         }
     }
