@@ -64,6 +64,14 @@ pub enum ConfigError {
         /// The one that has to be the larger.
         high: u64,
     },
+    /// A topic cannot be published.
+    #[error("the topic {name} cannot be published: {why}")]
+    Topic {
+        /// Its name.
+        name: String,
+        /// Why not.
+        why: String,
+    },
     /// A number that has to be above zero is not.
     #[error("the limit {what} is too small to work with; leave it at its default or set it higher")]
     TooSmall {

@@ -151,6 +151,8 @@ pub const HANDSHAKE_MESSAGE_WORK: u64 = 120_000;
 pub const RECORD_WORK: u64 = 40_000;
 /// Work of driving one stream once.
 pub const STREAM_WORK: u64 = 500;
+/// Work of looking at one key of a topic for one subscriber.
+pub const LOOK_WORK: u64 = 150;
 
 /// When all places of handshakes are taken, one that was silent for so long, jittered by a quarter, gives its place to a newcomer: more than a round trip
 /// by geostationary satellite, 600 ms, which is the longest that a sound path is silent between two messages of a handshake.

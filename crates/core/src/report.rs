@@ -76,6 +76,16 @@ counters! {
         answers_dropped,
         /// Connections dialled.
         dials,
+        /// Subscriptions of peers to topics of ours that were taken.
+        subscriptions,
+        /// Those that were refused: no such topic, another mode, too many.
+        subscriptions_refused,
+        /// Subscribers that were woken because their topic had changed.
+        topic_wakes,
+        /// Frames of topics handed to subscribers' streams.
+        topic_frames,
+        /// Keys and lines that were looked at for subscribers, those among them that they had not asked for.
+        topic_looks,
         /// Dials that failed.
         dials_failed,
         /// Dials given up because another one led to the peer, or nobody wanted it any more.

@@ -16,6 +16,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use crate::budget::Grant;
 use crate::limits::{FRONT_BYTES_MAX, GATHER_BYTES, HEADER_BYTES_MAX, Limits, OUTBOX_BYTES_MAX, PIN_BYTES, SMALL_PIECE_BYTES};
 use crate::message::Message;
+use crate::topic::Feeds;
 use crate::wake::Why;
 
 pub use machine::{Input, Next, Output, StreamMachine, Waits};
@@ -54,6 +55,9 @@ pub(crate) struct IoState {
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
     pub(crate) copied: u64,
+    /// Keys of its topic that were looked at, and frames that were begun, and not counted yet.
+    pub(crate) looks: u64,
+    pub(crate) told: u64,
     /// Reads are held back while a lazy negotiation is not confirmed.
     held: bool,
     /// What the application wanted before the negotiation had come so far.
@@ -96,6 +100,8 @@ impl IoState {
             bytes_in: 0,
             bytes_out: 0,
             copied: 0,
+            looks: 0,
+            told: 0,
             held: false,
             late: Late::default(),
         }
@@ -143,6 +149,7 @@ pub struct StreamIo<'a> {
     port: &'a mut dyn StreamPort,
     state: &'a mut IoState,
     outputs: &'a mut Vec<Output>,
+    feeds: Option<&'a mut Feeds>,
     blocked: bool,
 }
 
@@ -154,13 +161,34 @@ impl<'a> StreamIo<'a> {
         outputs: &'a mut Vec<Output>,
     ) -> StreamIo<'a> {
         state.deadline = None;
-        let mut io = StreamIo { around, port, state, outputs, blocked: false };
+        let mut io = StreamIo { around, port, state, outputs, feeds: None, blocked: false };
         // What an earlier drive left goes first: the transport says only once that there is room, and a machine that still saw none
         // would wait for a second word.
         if !io.state.unsent.is_empty() {
             io.flush();
         }
         io
+    }
+
+    /// With the node's topics.
+    pub(crate) fn with_feeds(mut self, feeds: &'a mut Feeds) -> StreamIo<'a> {
+        self.feeds = Some(feeds);
+        self
+    }
+
+    /// What the node publishes.
+    pub fn feeds(&mut self) -> Option<&mut Feeds> {
+        self.feeds.as_deref_mut()
+    }
+
+    /// Counts keys of a topic that were looked at for this stream.
+    pub fn looked(&mut self, keys: u32) {
+        self.state.looks = self.state.looks.saturating_add(keys.into());
+    }
+
+    /// Counts a frame of a topic that was begun.
+    pub fn told(&mut self) {
+        self.state.told = self.state.told.saturating_add(1);
     }
 
     /// The time of this drive.

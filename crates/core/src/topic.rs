@@ -8,17 +8,36 @@
 //! * [`State`]: a value for each key, *latest* or merged ([`State::merge`]). Deletion is a change too.
 //! * [`Log`]: a bounded ring of everything that was said; who falls behind is told how much was lost.
 //!
-//! Both are pure: they are asked for the next step when a subscriber's stream has room, and encode a value only then, once for all who
-//! are told of the same version.
+//! Both are pure: they are asked for the next frame (`docs/specs/topics.md`) when a subscriber's stream has room, and encode a value only
+//! then, once for all who are told of the same version. [`Feeds`] has those that a node publishes; the machine that tells a subscriber is
+//! [`crate::proto::topic`]. [`Follower`] is the subscriber's side.
 
+mod feeds;
+mod follower;
 mod log;
+mod session;
 mod state;
 #[cfg(test)]
 mod tests;
 
 use bytes::{Bytes, BytesMut};
-pub use log::{Line, Log, Reader};
-pub use state::{Cursor, State, Step};
+pub use feeds::{Feed, Feeds, Position, TopicId};
+pub use follower::{FollowError, Follower, Update};
+pub use log::{Log, Reader};
+pub use session::{Session, Wish};
+pub use state::{Cursor, State};
+pub use strait_wire::topic::{Mode, NAME_BYTES_MAX, PREFIX_BYTES_MAX, Refusal, Resume};
+
+/// What a subscriber is to be told next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// This frame.
+    Frame(Bytes),
+    /// Everything is told.
+    UpToDate,
+    /// There may be more, but enough was looked at for now.
+    Later,
+}
 
 /// The numbers of a topic's definition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +87,9 @@ pub enum PublishError {
         /// The limit.
         max: usize,
     },
+    /// The topic is not published any more.
+    #[error("this topic is not published any more")]
+    Withdrawn,
     /// There are as many keys as there may be, and this one is new.
     #[error("there are {max} keys, as many as this topic allows; delete some, or raise keys_max in its definition")]
     Full {
@@ -89,27 +111,25 @@ impl Bounds {
     }
 }
 
-/// A value and, since somebody was told of it, its bytes.
+/// A value and, since somebody was told of it, its frame.
 #[derive(Debug)]
 struct Told<V> {
     value: V,
-    bytes: Option<Bytes>,
+    frame: Option<Bytes>,
 }
 
 impl<V: Value> Told<V> {
     fn new(value: V) -> Told<V> {
-        Told { value, bytes: None }
+        Told { value, frame: None }
     }
 
-    /// The encoded value. Counts in `encoded` if it had to be encoded for that.
-    fn bytes(&mut self, encoded: &mut u64) -> Bytes {
-        let Told { value, bytes } = self;
-        let encode = || {
+    /// The frame, which `make` builds of the value's length and of what writes it. Counts in `encoded` if it had to be built.
+    fn frame(&mut self, encoded: &mut u64, make: impl FnOnce(usize, &mut dyn FnMut(&mut BytesMut)) -> Bytes) -> Bytes {
+        let Told { value, frame } = self;
+        let build = || {
             *encoded = encoded.saturating_add(1);
-            let mut out = BytesMut::with_capacity(value.encoded_len());
-            value.encode(&mut out);
-            out.freeze()
+            make(value.encoded_len(), &mut |out| value.encode(out))
         };
-        bytes.get_or_insert_with(encode).clone()
+        frame.get_or_insert_with(build).clone()
     }
 }

@@ -31,6 +31,8 @@ pub enum Why {
     Dial,
     /// A peer has to answer at this machine's new address by then.
     Move,
+    /// A subscriber wants to be told again then at the earliest.
+    Rate,
 }
 
 /// Who is to be woken.

@@ -51,6 +51,7 @@ mod runtime;
 mod shared;
 mod stream;
 mod tcp;
+mod topic;
 pub mod turn;
 mod watch;
 
@@ -67,7 +68,11 @@ pub use strait_core::{
     Message, Multiaddr, Offence, Offender, PeerId, Priority, PublicKey, Request, RequestError, StreamError, StreamProtocol,
     TooManyProtected,
 };
+pub use strait_core::topic::PublishError;
 pub use stream::{RecvHalf, SendHalf, Stream};
+pub use topic::{
+    Change, Codec, Interest, Interruption, Kind, Latest, Line, Lines, Merged, Mirror, Publisher, SubscribeError, Subscription, Topic,
+};
 
 /// What a driver needs beside the nodes: for those who write another one, as the simulator does.
 pub mod parts {

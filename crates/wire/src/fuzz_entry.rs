@@ -10,7 +10,7 @@ use crate::multistream::{MESSAGE_BYTES_MAX, Message};
 use crate::noise::{Payload, PayloadLimits};
 use crate::protobuf::{Reader, Value, Writer};
 use crate::record::{Envelope, PeerRecord, RecordLimits};
-use crate::{framing, multistream, varint, yamux};
+use crate::{framing, multistream, topic, varint, yamux};
 
 /// The front of `bytes`. Panics when `len` is more than there is, which is the promise to check.
 fn front(bytes: &[u8], len: usize) -> &[u8] {
@@ -191,5 +191,20 @@ pub fn yamux(bytes: &[u8]) {
         assert_eq!(header.encode(), *head);
         assert!(header.kind == yamux::Kind::Data || header.body() == 0);
         rest = behind.get(header.body() as usize..).unwrap_or_default();
+    }
+}
+
+/// Whatever decodes, in either direction, has one spelling; its parts lie within the body.
+pub fn topic(bytes: &[u8]) {
+    let mut rest = bytes;
+    while let Ok(Some((body, used))) = framing::frame(rest, bytes.len()) {
+        let whole = front(rest, used);
+        if let Ok(ask) = topic::Ask::decode(body) {
+            assert_eq!(ask.frame(), whole);
+        }
+        if let Ok(told) = topic::Tell::decode(body) {
+            assert_eq!(told.frame(), whole);
+        }
+        rest = rest.get(used..).unwrap_or_default();
     }
 }

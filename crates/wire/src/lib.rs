@@ -22,5 +22,6 @@ pub mod multistream;
 pub mod noise;
 pub mod protobuf;
 pub mod record;
+pub mod topic;
 pub mod varint;
 pub mod yamux;

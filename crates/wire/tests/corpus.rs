@@ -59,3 +59,8 @@ fn peer_record() {
 fn yamux() {
     replay("yamux", fuzz_entry::yamux);
 }
+
+#[test]
+fn topic() {
+    replay("topic", fuzz_entry::topic);
+}

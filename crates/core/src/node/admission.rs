@@ -51,7 +51,7 @@ impl Use {
     pub(super) fn note(&mut self, now: Instant, role: Role, bytes_in: u64, bytes_out: u64) {
         match role {
             Role::Client { .. } | Role::RawOut { .. } if bytes_in > 0 => self.gave = Some(now),
-            Role::Server { told: true, .. } if bytes_out > 0 => self.served = Some(now),
+            Role::Server { told: true, .. } | Role::Subscriber { topic: Some(_), .. } if bytes_out > 0 => self.served = Some(now),
             Role::RawIn { .. } | Role::RawOut { .. } if bytes_in > 0 || bytes_out > 0 => self.served = Some(now),
             _ => {}
         }

@@ -63,6 +63,7 @@ impl Node {
             // One is for peers that were lost.
             (streams as u64).saturating_add((self.live as u64).saturating_mul(3)).saturating_add(wishes as u64).saturating_add(1),
         );
+        cap(&mut audit, "subscribers that wait", self.topics.watchers() as u64, streams as u64);
         let outcomes = (streams as u64).saturating_mul(2).saturating_add(limits.connections_max.into());
         let pending = self.events.iter().filter(|event| matches!(event, Event::Ready { .. })).count() as u64;
         cap(&mut audit, "readiness events", pending, outcomes);

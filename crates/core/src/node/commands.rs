@@ -59,7 +59,7 @@ impl Node {
         self.register(Entry { name: def.name, served: Served::Stream(def), priority, per_peer_max: def.per_peer_max.max(1) })
     }
 
-    fn register(&mut self, entry: Entry) -> Result<usize, ConfigError> {
+    pub(super) fn register(&mut self, entry: Entry) -> Result<usize, ConfigError> {
         let mut registry: Registry = (*self.registry).clone();
         let number = registry.add(entry)?;
         self.registry = Arc::new(registry);

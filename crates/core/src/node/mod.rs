@@ -37,6 +37,7 @@ mod rivals;
 mod serve;
 mod state;
 mod streams;
+mod topics;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -73,6 +74,7 @@ use dial::Dialling;
 use pipes::Pipes;
 use places::Places;
 use state::ConnState;
+use topics::Topics;
 
 /// What a node is made of.
 #[derive(Debug, Clone)]
@@ -228,6 +230,7 @@ pub struct Node {
     starved: VecDeque<usize>,
     starved_mark: u64,
     registry: Arc<Registry>,
+    topics: Topics,
     answers: VecDeque<(Transmit, Vec<u8>)>,
     events: VecDeque<Event>,
     counters: Counters,
@@ -305,6 +308,7 @@ impl Node {
             starved: VecDeque::new(),
             starved_mark: 0,
             registry: Arc::new(Registry::new()),
+            topics: Topics::default(),
             answers: VecDeque::new(),
             events: VecDeque::new(),
             counters: Counters::default(),
@@ -367,6 +371,7 @@ impl Node {
         let totals = &mut self.counters.totals;
         totals.turns = totals.turns.saturating_add(1);
         self.feed_starved();
+        self.wake_watchers();
         self.drive_wishes(now);
         let mut left = self.config.limits.turn_work;
         while left > 0 {
@@ -385,7 +390,7 @@ impl Node {
         }
         self.counters.totals.grants_refused = self.ledger.refused();
         // What this turn gave back may be what others wait for.
-        let more = !self.turns.is_idle() || self.may_feed() || self.dialling.has_work();
+        let more = !self.turns.is_idle() || self.may_feed() || self.dialling.has_work() || self.topics.has_work();
         self.counters.totals.turns_full = self.counters.totals.turns_full.saturating_add(u64::from(more));
         more
     }

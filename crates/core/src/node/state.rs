@@ -24,6 +24,7 @@ use crate::proto::select::Listener;
 use crate::proto::{Priority, Registry, Request, StreamProtocol, identify, ping};
 use crate::report::Totals;
 use crate::stream::{IoState, StreamMachine, Waits};
+use crate::topic::TopicId;
 use crate::wake::Armed;
 
 /// Names a connection for as long as it lives. Names are never used again.
@@ -152,6 +153,8 @@ pub(super) enum Role {
     RawIn { protocol: usize },
     /// A raw stream that we opened.
     RawOut { def: &'static StreamProtocol },
+    /// A peer's subscription; to which topic, once it has said so.
+    Subscriber { protocol: usize, topic: Option<TopicId> },
     /// A ping of ours.
     Pinger,
     /// libp2p's own protocols, as the answering side.
@@ -166,7 +169,9 @@ impl Role {
     /// The number of the protocol in whose `per_peer_max` it counts.
     pub(super) fn counted(self) -> Option<usize> {
         match self {
-            Role::Server { protocol, .. } | Role::RawIn { protocol, .. } | Role::Answer(protocol) => Some(protocol),
+            Role::Server { protocol, .. } | Role::RawIn { protocol } | Role::Answer(protocol) | Role::Subscriber { protocol, .. } => {
+                Some(protocol)
+            }
             _ => None,
         }
     }
@@ -176,6 +181,14 @@ impl Role {
         match self {
             Role::Client { def } => Some(def.name),
             Role::RawOut { def } => Some(def.name),
+            _ => None,
+        }
+    }
+
+    /// The topic that it is told.
+    pub(super) fn topic(self) -> Option<TopicId> {
+        match self {
+            Role::Subscriber { topic, .. } => topic,
             _ => None,
         }
     }

@@ -6,9 +6,9 @@ use super::state::{Phase, Role};
 use super::{Event, Node};
 use crate::abuse::Offence;
 use crate::error::{Breach, Closed, RequestError, StreamError};
-use crate::limits::STREAM_WORK;
+use crate::limits::{LOOK_WORK, STREAM_WORK};
 use crate::proto::pace::{Direction, Pace, deadline};
-use crate::proto::{Served, identify, ping, raw, request};
+use crate::proto::{Served, identify, ping, raw, request, topic};
 use crate::stream::{Around, Next, Output, StreamIo, StreamMachine, Waits};
 use crate::wake::{Key, Why};
 
@@ -87,9 +87,11 @@ impl Node {
         let before = (stream.io.bytes_in, stream.io.bytes_out, stream.io.copied);
         let mut outputs = std::mem::take(&mut self.outputs);
         let mut port = conn.quic.port(number);
-        let mut io = StreamIo::new(around, &mut port, &mut stream.io, &mut outputs);
+        let mut io = StreamIo::new(around, &mut port, &mut stream.io, &mut outputs).with_feeds(&mut self.topics.feeds);
         let next = stream.machine.drive(&mut io);
         let flushed = io.flush() || io.peer_stopped().is_some();
+        let looks = std::mem::take(&mut stream.io.looks);
+        let mut work = looks.saturating_mul(LOOK_WORK);
         let bytes_in = stream.io.bytes_in.saturating_sub(before.0);
         let bytes_out = stream.io.bytes_out.saturating_sub(before.1);
         conn.bytes_in = conn.bytes_in.saturating_add(bytes_in);
@@ -99,6 +101,8 @@ impl Node {
         totals.drives = totals.drives.saturating_add(1);
         totals.stream_bytes_in = totals.stream_bytes_in.saturating_add(bytes_in);
         totals.stream_bytes_out = totals.stream_bytes_out.saturating_add(bytes_out);
+        totals.topic_looks = totals.topic_looks.saturating_add(looks);
+        totals.topic_frames = totals.topic_frames.saturating_add(std::mem::take(&mut stream.io.told));
         totals.bytes_copied = totals.bytes_copied.saturating_add(stream.io.copied.saturating_sub(before.2));
         let opened = first && matches!(stream.role, Role::RawOut { .. });
         let starved = match next {
@@ -119,7 +123,6 @@ impl Node {
             // What the application wanted to write while the stream was not open may go now.
             self.events.push_back(Event::Ready { stream });
         }
-        let mut work = 0u64;
         for output in outputs.drain(..) {
             work = work.saturating_add(self.output(now, slot, index, output));
         }
@@ -150,12 +153,16 @@ impl Node {
             return self.remove_stream(slot, index);
         }
         let counted = stream.role.counted();
+        let watched = stream.role.topic();
         if let Some(count) = stream.role.opened().and_then(|name| conn.opened.get_mut(name)) {
             *count = count.saturating_sub(1);
         }
         stream.role = Role::Linger;
         stream.machine = Box::new(Linger { pace: Pace::new(Direction::Out), until: None });
         conn.queue(index);
+        if let Some((topic, name)) = watched.zip(conn.stream_ref(index)) {
+            self.topics.forget(topic, name);
+        }
         self.release_turn(slot, counted);
     }
 
@@ -189,9 +196,13 @@ impl Node {
         let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_deref_mut) else {
             return;
         };
+        let name = conn.stream_ref(index);
         let Some(mut stream) = conn.streams.try_remove(index) else {
             return;
         };
+        if let Some((topic, name)) = stream.role.topic().zip(name) {
+            self.topics.forget(topic, name);
+        }
         self.wakes.set(&mut stream.armed, Key::Stream(slot, index), None);
         match stream.number {
             Some(number) => drop(conn.numbers.remove(&number)),
@@ -243,6 +254,15 @@ impl Node {
             let Some(stream) = conn.streams.get_mut(index) else {
                 return;
             };
+            // Those that it would wait for may never end.
+            if entry.served == Served::Topics {
+                stream.role = Role::Own;
+                stream.machine = Box::new(topic::Teller::full());
+                conn.queue(index);
+                let totals = &mut self.counters.totals;
+                totals.subscriptions_refused = totals.subscriptions_refused.saturating_add(1);
+                return;
+            }
             stream.role = Role::Queued;
             let name = (index, stream.serial);
             conn.waiting.entry(protocol).or_default().push_back(name);
@@ -259,6 +279,10 @@ impl Node {
             Served::Identify => self.own_identity(slot),
             _ => bytes::Bytes::new(),
         };
+        let mut stretch = [0];
+        if entry.served == Served::Topics {
+            self.random.fill(&mut stretch);
+        }
         let Some(conn) = self.conn_mut(slot) else {
             return;
         };
@@ -268,6 +292,7 @@ impl Node {
             Served::Identify => (Role::Answer(protocol), Box::new(identify::Tell::answer(told))),
             Served::IdentifyPush => (Role::Answer(protocol), Box::new(identify::Hear::pushed())),
             Served::Ping => (Role::Answer(protocol), Box::new(ping::Echo::new())),
+            Served::Topics => (Role::Subscriber { protocol, topic: None }, Box::new(topic::Teller::new(stretch[0]))),
         };
         let Some(stream) = conn.streams.get_mut(index) else {
             return;
@@ -341,6 +366,9 @@ impl Node {
                 self.counters.totals.pings = self.counters.totals.pings.saturating_add(u64::from(result.is_ok()));
                 self.events.push_back(Event::Pong { stream, result });
             }
+            (Output::Subscribed(topic), _) => self.subscribed(slot, index, topic),
+            (Output::Watching(topic), _) => self.topics.watch(topic, stream),
+            (Output::More, _) => conn.queue(index),
             (Output::Identity(result), _) => return self.heard_identity(now, slot, result),
             (Output::Confirmed, Role::RawOut { .. }) => self.events.push_back(Event::Ready { stream }),
             (Output::Failed(error), role) => {

@@ -6,6 +6,7 @@ pub mod ping;
 pub mod raw;
 pub mod request;
 pub mod select;
+pub mod topic;
 
 use std::time::Duration;
 
@@ -36,6 +37,7 @@ pub(crate) enum Served {
     Identify,
     IdentifyPush,
     Ping,
+    Topics,
 }
 
 /// One protocol that this node answers.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::StreamIo;
 use crate::error::{Breach, RequestError, StreamError};
 use crate::message::Message;
+use crate::topic::TopicId;
 
 /// What a machine waits for. Several may be set: any of them drives it again, and so does its deadline.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -58,7 +59,8 @@ pub enum Input {
     Reject(u32),
 }
 
-/// What a machine tells its node. Each stream has exactly one final outcome; [`Output::Agreed`] and [`Output::Arrived`] are steps.
+/// What a machine tells its node. Each stream has exactly one final outcome; [`Output::Agreed`],
+/// [`Output::Arrived`], [`Output::Subscribed`], [`Output::Watching`] and [`Output::More`] are steps.
 #[derive(Debug)]
 pub enum Output {
     /// The listener agreed on the protocol with this number in the node's registry.
@@ -75,6 +77,12 @@ pub enum Output {
     Identity(Result<Bytes, RequestError>),
     /// A raw stream's dialer has the peer's agreement.
     Confirmed,
+    /// A subscription is taken.
+    Subscribed(TopicId),
+    /// A subscriber has been told everything: it is to be driven when its topic changes.
+    Watching(TopicId),
+    /// It could go on at once, and lets others have their turn.
+    More,
     /// The stream failed before any protocol was agreed on, or while it was the application's.
     Failed(StreamError),
     /// Nothing to tell: the stream is over in order, or the application itself has declined.

@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use strait_wire::topic::{Resume, Tell, said_frame};
 
-use super::{Bounds, PublishError, Told, Value};
+use super::{Bounds, PublishError, Step, Told, Value};
 
 /// The lines of a topic, at its publisher.
 #[derive(Debug)]
@@ -25,31 +26,8 @@ pub struct Reader {
     next: u64,
 }
 
-/// What a subscriber is to be told next.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Line {
-    /// One line.
-    Said {
-        /// Its number. Each line has one more than the one before.
-        number: u64,
-        /// Its key.
-        key: Bytes,
-        /// The encoded value.
-        value: Bytes,
-    },
-    /// So many lines were said, of any key, that it will not be told: it was too slow for them.
-    Gap {
-        /// How many.
-        lost: u64,
-    },
-    /// Everything is told.
-    UpToDate,
-    /// There may be more, but enough was looked at for now.
-    Later,
-}
-
 impl Reader {
-    /// The number of the next line: where to go on after the connection was lost.
+    /// The number of the next line.
     pub fn next(&self) -> u64 {
         self.next
     }
@@ -98,35 +76,44 @@ impl<V: Value> Log<V> {
         Reader { prefix, next: self.first }
     }
 
-    /// Has a subscriber go on whose next line is `next` of `epoch`: there if that can be, with a gap if it is gone. A line of another epoch
-    /// means nothing here: it begins anew, and has to be told so.
-    pub fn resume(&self, prefix: Bytes, epoch: u64, next: u64) -> Reader {
-        let known = epoch == self.epoch && next <= self.end();
-        Reader { prefix, next: if known { next } else { self.first } }
+    /// Has a subscriber go on at a line: there if that can be, with a gap if it is gone. A line of another epoch
+    /// means nothing here: it begins anew, as it learns from the epoch in the publisher's Hello.
+    pub fn resume(&self, prefix: Bytes, at: Resume) -> Reader {
+        let known = at.epoch == self.epoch && at.position <= self.end();
+        Reader { prefix, next: if known { at.position } else { self.first } }
+    }
+
+    /// Its numbers.
+    pub fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
+    /// What names it among those that the publisher had before.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// The next that a subscriber is to be told, and moves it on. `looks` is how many lines may still be looked at: those that it has not
     /// asked for cost, too.
-    pub fn next(&mut self, reader: &mut Reader, looks: &mut u32) -> Line {
+    pub fn next(&mut self, reader: &mut Reader, looks: &mut u32) -> Step {
         loop {
             let lost = self.first.saturating_sub(reader.next);
             if lost > 0 {
                 reader.next = self.first;
-                return Line::Gap { lost };
+                return Step::Frame(Tell::Gap { lost, next: self.first }.frame());
             }
             let number = reader.next;
             let index = usize::try_from(number.saturating_sub(self.first)).unwrap_or(usize::MAX);
             let Some((key, told)) = self.lines.get_mut(index) else {
-                return Line::UpToDate;
+                return Step::UpToDate;
             };
             let Some(left) = looks.checked_sub(1) else {
-                return Line::Later;
+                return Step::Later;
             };
             *looks = left;
             reader.next = number.saturating_add(1);
             if key.starts_with(&reader.prefix) {
-                let value = told.bytes(&mut self.encoded);
-                return Line::Said { number, key: key.clone(), value };
+                return Step::Frame(told.frame(&mut self.encoded, |len, value| said_frame(number, key, len, value)));
             }
         }
     }

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use bytes::Bytes;
+use strait_wire::topic::{Resume, Tell, put_frame};
 
-use super::{Bounds, PublishError, Told, Value};
+use super::{Bounds, PublishError, Step, Told, Value};
 
 /// The keyed state of a topic, at its publisher.
 #[derive(Debug)]
@@ -50,52 +51,17 @@ enum At {
     Changes { seen: u64 },
 }
 
-/// What a subscriber is to be told next.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
-    /// A snapshot begins. What is not told again before it is whole is not there any more.
-    Begin {
-        /// The state's.
-        epoch: u64,
-    },
-    /// A key has this value.
-    Put {
-        /// Of the change.
-        version: u64,
-        /// The key.
-        key: Bytes,
-        /// The encoded value.
-        value: Bytes,
-    },
-    /// A key is gone.
-    Delete {
-        /// Of the change.
-        version: u64,
-        /// The key.
-        key: Bytes,
-    },
-    /// The snapshot is whole: each key that was there when it began was told, with its value then or a later one, or is gone.
-    Whole {
-        /// Changes after this version follow.
-        version: u64,
-    },
-    /// Everything is told.
-    UpToDate,
-    /// There may be more, but enough was looked at for now.
-    Later,
-}
-
 impl Cursor {
     /// A subscriber to the keys that begin with `prefix`, from the beginning.
     pub fn new(prefix: Bytes) -> Cursor {
         Cursor { prefix, at: At::Start }
     }
 
-    /// The version at which it can go on after its connection was lost; none in the midst of a snapshot.
-    pub fn version(&self) -> Option<u64> {
+    /// The version after which it is told changes; 0 when it is told a snapshot first.
+    pub fn start(&self) -> u64 {
         match self.at {
-            At::Changes { seen } => Some(seen),
-            At::Start | At::Snapshot { .. } => None,
+            At::Changes { seen } => seen,
+            At::Start | At::Snapshot { .. } => 0,
         }
     }
 }
@@ -169,10 +135,20 @@ impl<V: Value> State<V> {
         self.entries.len()
     }
 
-    /// Has a subscriber go on that knows all up to `version` of `epoch`: from there if that can be, else from the beginning.
-    pub fn resume(&self, prefix: Bytes, epoch: u64, version: u64) -> Cursor {
-        let known = epoch == self.epoch && version >= self.forgotten && version <= self.version;
-        Cursor { prefix, at: if known { At::Changes { seen: version } } else { At::Start } }
+    /// Has a subscriber go on where it was: from there if that can be, else from the beginning.
+    pub fn resume(&self, prefix: Bytes, at: Resume) -> Cursor {
+        let known = at.epoch == self.epoch && at.position >= self.forgotten && at.position <= self.version;
+        Cursor { prefix, at: if known { At::Changes { seen: at.position } } else { At::Start } }
+    }
+
+    /// Its numbers.
+    pub fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
+    /// What names it among those that the publisher had before.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// The next that a subscriber is to be told, and moves it on. `looks` is how many keys may still be looked at: those that it has not
@@ -195,7 +171,7 @@ impl<V: Value> State<V> {
 
     fn begin(&mut self, cursor: &mut Cursor) -> Step {
         cursor.at = At::Snapshot { since: self.version, last: None };
-        Step::Begin { epoch: self.epoch }
+        Step::Frame(Tell::Begin.frame())
     }
 
     fn next_of_snapshot(&mut self, cursor: &mut Cursor, since: u64, mut last: Option<Bytes>, looks: &mut u32) -> Step {
@@ -207,7 +183,7 @@ impl<V: Value> State<V> {
             let next = self.entries.range_mut((from, Bound::Unbounded)).next();
             let Some((key, entry)) = next.filter(|(key, _)| key.starts_with(&cursor.prefix)) else {
                 cursor.at = At::Changes { seen: since };
-                return Step::Whole { version: since };
+                return Step::Frame(Tell::Whole { version: since }.frame());
             };
             let Some(left) = looks.checked_sub(1) else {
                 cursor.at = At::Snapshot { since, last };
@@ -217,9 +193,8 @@ impl<V: Value> State<V> {
             let (key, version, is_of_it) = (key.clone(), entry.version, entry.born <= since);
             last = Some(key.clone());
             if let Some(told) = entry.told.as_mut().filter(|_| is_of_it) {
-                let value = told.bytes(&mut self.encoded);
                 cursor.at = At::Snapshot { since, last };
-                return Step::Put { version, key, value };
+                return Step::Frame(told.frame(&mut self.encoded, |len, value| put_frame(version, &key, len, value)));
             }
         }
     }
@@ -243,10 +218,9 @@ impl<V: Value> State<V> {
             }
             cursor.at = At::Changes { seen };
             let Some(told) = self.entries.get_mut(&key).and_then(|entry| entry.told.as_mut()) else {
-                return Step::Delete { version, key };
+                return Step::Frame(Tell::Delete { version, key: &key }.frame());
             };
-            let value = told.bytes(&mut self.encoded);
-            return Step::Put { version, key, value };
+            return Step::Frame(told.frame(&mut self.encoded, |len, value| put_frame(version, &key, len, value)));
         }
     }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
+use strait_wire::topic::Tell;
 
 const BOUNDS: Bounds = Bounds { keys_max: 8, key_bytes_max: 4, value_bytes_max: 8 };
 const PLENTY: u32 = 1000;
@@ -18,35 +19,62 @@ fn state() -> State<Bytes> {
     State::new(BOUNDS, 1)
 }
 
+/// The body of the frame that a step has.
+fn body(step: &Step) -> Option<Bytes> {
+    let Step::Frame(frame) = step else { return None };
+    let (header, len) = strait_wire::framing::frame_len(frame, 1 << 10).expect("a length").expect("all of it");
+    assert_eq!(header + len, frame.len());
+    Some(frame.slice(header..))
+}
+
 /// A subscriber's copy.
-#[derive(Default)]
-struct Follower {
-    values: BTreeMap<Bytes, (u64, Bytes)>,
+struct Copy {
+    follower: Follower,
+    values: BTreeMap<Bytes, Bytes>,
     /// Those told since a snapshot began.
     fresh: Option<BTreeSet<Bytes>>,
     snapshots: usize,
 }
 
-impl Follower {
+impl Copy {
+    fn new() -> Copy {
+        Copy::of(&state(), false)
+    }
+
+    fn of(state: &State<Bytes>, filtered: bool) -> Copy {
+        let mut follower = Follower::new(Mode::Keyed, BOUNDS, filtered);
+        assert_eq!(follower.connect(), None);
+        let mut copy = Copy { follower, values: BTreeMap::new(), fresh: None, snapshots: 0 };
+        copy.greet(state, 0);
+        copy
+    }
+
+    fn greet(&mut self, state: &State<Bytes>, start: u64) {
+        let (keys_max, key_bytes_max, value_bytes_max) = (8, 4, 8);
+        let hello = Tell::Hello { mode: Mode::Keyed, epoch: state.epoch(), start, keys_max, key_bytes_max, value_bytes_max };
+        let hello = body(&Step::Frame(hello.frame())).expect("a frame");
+        assert_eq!(self.follower.hear(&hello), Ok(None));
+    }
+
     fn apply(&mut self, step: &Step) {
-        match step {
-            Step::Begin { .. } => self.fresh = Some(BTreeSet::new()),
-            Step::Put { version, key, value } => {
-                let before = self.values.insert(key.clone(), (*version, value.clone()));
-                assert!(before.is_none_or(|(before, _)| before <= *version), "{key:?} went back in time");
+        let Some(body) = body(step) else { return };
+        match self.follower.hear(&body).expect("in order").expect("of interest") {
+            Update::Begin => self.fresh = Some(BTreeSet::new()),
+            Update::Put { key, value } => {
+                self.values.insert(key.clone(), value);
                 if let Some(fresh) = &mut self.fresh {
-                    fresh.insert(key.clone());
+                    fresh.insert(key);
                 }
             }
-            Step::Delete { key, .. } => {
-                self.values.remove(key);
+            Update::Delete { key } => {
+                self.values.remove(&key);
             }
-            Step::Whole { .. } => {
+            Update::Whole => {
                 let fresh = self.fresh.take().expect("it had begun");
                 self.values.retain(|key, _| fresh.contains(key));
                 self.snapshots += 1;
             }
-            Step::UpToDate | Step::Later => {}
+            other => panic!("{other:?} of a log"),
         }
     }
 
@@ -62,7 +90,7 @@ impl Follower {
 
     fn is_the_same(&self, state: &State<Bytes>, prefix: &[u8]) {
         let wanted: Vec<_> = state.iter().filter(|(key, _)| key.starts_with(prefix)).collect();
-        let found: Vec<_> = self.values.iter().map(|(key, (_, value))| (key, value)).collect();
+        let found: Vec<_> = self.values.iter().collect();
         assert_eq!(found, wanted);
     }
 }
@@ -70,13 +98,13 @@ impl Follower {
 #[test]
 fn a_slow_reader_sees_five_and_not_three_four_five() {
     let mut state = state();
-    let (mut cursor, mut copy) = (Cursor::new(Bytes::new()), Follower::default());
+    let (mut cursor, mut copy) = (Cursor::new(Bytes::new()), Copy::new());
     copy.follow(&mut state, &mut cursor);
     for value in ["3", "4", "5"] {
         state.put(bytes("h"), bytes(value)).expect("room");
     }
     let step = state.next(&mut cursor, &mut PLENTY.clone());
-    assert_eq!(step, Step::Put { version: 3, key: bytes("h"), value: bytes("5") });
+    assert_eq!(step, Step::Frame(Tell::Put { version: 3, key: b"h", value: b"5" }.frame()));
     assert_eq!(state.next(&mut cursor, &mut PLENTY.clone()), Step::UpToDate);
 }
 
@@ -88,7 +116,7 @@ fn a_value_is_encoded_once_for_all_and_only_when_somebody_is_told() {
     }
     assert_eq!(state.encoded(), 0);
     for _ in 0..50 {
-        Follower::default().follow(&mut state, &mut Cursor::new(Bytes::new()));
+        Copy::new().follow(&mut state, &mut Cursor::new(Bytes::new()));
     }
     assert_eq!(state.encoded(), 1);
 }
@@ -140,10 +168,11 @@ fn one_look_at_each_of_those_that_it_has_not_asked_for() {
     for key in ["a1", "a2", "a3", "b1"] {
         state.put(bytes(key), bytes("v")).expect("room");
     }
-    let mut cursor = state.resume(bytes("b"), 1, 0);
+    let mut cursor = state.resume(bytes("b"), Resume { epoch: 1, position: 0 });
     assert_eq!(state.next(&mut cursor, &mut 2), Step::Later);
     let mut looks = 2;
-    assert!(matches!(state.next(&mut cursor, &mut looks), Step::Put { version: 4, .. }), "it goes on where it was");
+    let last = Step::Frame(Tell::Put { version: 4, key: b"b1", value: b"v" }.frame());
+    assert_eq!(state.next(&mut cursor, &mut looks), last, "it goes on where it was");
     assert_eq!(looks, 0);
 }
 
@@ -152,9 +181,9 @@ fn who_comes_back_to_another_state_begins_anew() {
     let mut state = state();
     state.put(bytes("k"), bytes("v")).expect("room");
     for (epoch, version, begins) in [(1, 1, false), (1, 0, false), (2, 1, true), (1, 2, true)] {
-        let mut cursor = state.resume(Bytes::new(), epoch, version);
+        let mut cursor = state.resume(Bytes::new(), Resume { epoch, position: version });
         let step = state.next(&mut cursor, &mut PLENTY.clone());
-        assert_eq!(matches!(step, Step::Begin { .. }), begins, "epoch {epoch}, version {version}: {step:?}");
+        assert_eq!(step == Step::Frame(Tell::Begin.frame()), begins, "epoch {epoch}, version {version}: {step:?}");
     }
 }
 
@@ -162,7 +191,7 @@ fn who_comes_back_to_another_state_begins_anew() {
 #[test]
 fn a_reader_slower_than_what_is_forgotten_still_gets_on() {
     let mut state = state();
-    let (mut cursor, mut copy) = (Cursor::new(Bytes::new()), Follower::default());
+    let (mut cursor, mut copy) = (Cursor::new(Bytes::new()), Copy::new());
     for round in 0..1000u32 {
         let key = |round: u32| bytes(&format!("{:x}", round % 4096));
         if let Some(old) = round.checked_sub(6) {
@@ -209,7 +238,8 @@ proptest! {
         let mut state = state();
         let mut said = BTreeMap::new();
         let prefixes: [&[u8]; 3] = [b"", b"a", b"b"];
-        let mut readers = prefixes.map(|prefix| (Cursor::new(Bytes::from_static(prefix)), Follower::default()));
+        let mut readers =
+            prefixes.map(|prefix| (Cursor::new(Bytes::from_static(prefix)), Copy::of(&state, !prefix.is_empty())));
         for act in acts {
             match act {
                 Act::Put(number, value) => {
@@ -227,11 +257,15 @@ proptest! {
                     let (cursor, copy) = &mut readers[reader];
                     for _ in 0..times {
                         let step = state.next(cursor, &mut 2);
-                        match &step {
-                            Step::Put { version, key, value } => {
-                                prop_assert_eq!(&said[version], &(key.clone(), Some(value.clone())));
+                        let body = body(&step).unwrap_or_default();
+                        match Tell::decode(&body) {
+                            Ok(Tell::Put { version, key, value }) => {
+                                let (key, value) = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
+                                prop_assert_eq!(&said[&version], &(key, Some(value)));
                             }
-                            Step::Delete { version, key } => prop_assert_eq!(&said[version], &(key.clone(), None)),
+                            Ok(Tell::Delete { version, key }) => {
+                                prop_assert_eq!(&said[&version], &(Bytes::copy_from_slice(key), None));
+                            }
                             _ => {}
                         }
                         copy.apply(&step);
@@ -240,11 +274,12 @@ proptest! {
                 Act::Reconnect(reader) => {
                     let (cursor, copy) = &mut readers[reader];
                     let prefix = Bytes::from_static(prefixes[reader]);
-                    *cursor = match cursor.version() {
-                        Some(version) => state.resume(prefix, 1, version),
+                    *cursor = match copy.follower.connect() {
+                        Some(at) => state.resume(prefix, at),
                         None => Cursor::new(prefix),
                     };
                     copy.fresh = None;
+                    copy.greet(&state, cursor.start());
                 }
             }
             prop_assert!(state.held() <= BOUNDS.keys_max);
@@ -260,17 +295,29 @@ proptest! {
     fn a_log_tells_each_line_or_that_it_is_lost(acts in prop::collection::vec((any::<bool>(), 0u8..6), 0..300)) {
         let mut log: Log<Bytes> = Log::new(BOUNDS, 1);
         let mut reader = log.subscribe(Bytes::new());
+        let mut follower = Follower::new(Mode::Log, BOUNDS, false);
+        let greet = |follower: &mut Follower, start: u64| {
+            let (keys_max, key_bytes_max, value_bytes_max) = (8, 4, 8);
+            let hello = Tell::Hello { mode: Mode::Log, epoch: 1, start, keys_max, key_bytes_max, value_bytes_max };
+            assert_eq!(follower.hear(&body(&Step::Frame(hello.frame())).expect("a frame")), Ok(None));
+        };
+        assert_eq!(follower.connect(), None);
+        greet(&mut follower, 0);
         let mut expected = 0u64;
-        let mut read = |log: &mut Log<Bytes>, reader: &mut Reader, times: u8| {
+        let mut read = |log: &mut Log<Bytes>, reader: &mut Reader, follower: &mut Follower, times: u8| {
             for _ in 0..times {
-                match log.next(reader, &mut PLENTY.clone()) {
-                    Line::Said { number, value, .. } => {
-                        assert_eq!((number, &value[..]), (expected, &number.to_be_bytes()[..]));
+                let step = log.next(reader, &mut PLENTY.clone());
+                let Some(body) = body(&step) else {
+                    assert_eq!((&step, expected), (&Step::UpToDate, log.end()));
+                    continue;
+                };
+                match follower.hear(&body).expect("in order").expect("of interest") {
+                    Update::Said { value, .. } => {
+                        assert_eq!(&value[..], &expected.to_be_bytes()[..]);
                         expected += 1;
                     }
-                    Line::Gap { lost } => expected += lost,
-                    Line::UpToDate => assert_eq!(expected, log.end()),
-                    Line::Later => panic!("there were plenty"),
+                    Update::Gap { lost } => expected += lost,
+                    other => panic!("{other:?} of a log"),
                 }
             }
         };
@@ -280,14 +327,16 @@ proptest! {
             prop_assert_eq!(log.say(bytes("k"), value), Ok(number));
             prop_assert!(log.held() <= BOUNDS.keys_max);
             if reconnects {
-                reader = log.resume(Bytes::new(), 1, reader.next());
+                let at = follower.connect().expect("it is where it was");
+                reader = log.resume(Bytes::new(), at);
+                greet(&mut follower, reader.next());
             }
             // Now and then it sleeps, and falls behind.
             if times > 3 {
-                read(&mut log, &mut reader, times);
+                read(&mut log, &mut reader, &mut follower, times);
             }
         }
-        read(&mut log, &mut reader, u8::MAX);
+        read(&mut log, &mut reader, &mut follower, u8::MAX);
     }
 }
 
@@ -298,9 +347,9 @@ fn a_log_is_filtered_by_key_and_one_look_is_paid_for_each_line() {
         log.say(bytes(key), bytes("v")).expect("room");
     }
     let mut reader = log.subscribe(bytes("b"));
-    assert_eq!(log.next(&mut reader, &mut 1), Line::Later);
-    assert_eq!(log.next(&mut reader, &mut 2), Line::Said { number: 2, key: bytes("b"), value: bytes("v") });
-    assert_eq!(log.next(&mut reader, &mut 0), Line::UpToDate);
+    assert_eq!(log.next(&mut reader, &mut 1), Step::Later);
+    assert_eq!(log.next(&mut reader, &mut 2), Step::Frame(Tell::Said { number: 2, key: b"b", value: b"v" }.frame()));
+    assert_eq!(log.next(&mut reader, &mut 0), Step::UpToDate);
     assert_eq!(log.encoded(), 1, "what nobody asked for is not encoded");
-    assert_eq!(log.resume(Bytes::new(), 2, 3).next(), 0, "lines of another epoch mean nothing");
+    assert_eq!(log.resume(Bytes::new(), Resume { epoch: 2, position: 3 }).next(), 0, "lines of another epoch mean nothing");
 }
