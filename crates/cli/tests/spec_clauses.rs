@@ -43,7 +43,8 @@ fn demands_without_id(spec: &str) -> Vec<String> {
     parts
 }
 
-/// Rust files below a folder: their code, and their tests (whole files below `tests`, and what follows `mod tests` elsewhere).
+/// Rust files below a folder: their code, and their tests (whole files below `tests` and those named so, and what follows `mod tests`
+/// elsewhere).
 fn read_rust(folder: &Path, in_tests: bool, code: &mut String, tests: &mut String) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries {
@@ -52,6 +53,8 @@ fn read_rust(folder: &Path, in_tests: bool, code: &mut String, tests: &mut Strin
             read_rust(&path, in_tests || path.ends_with("tests"), code, tests);
         } else if path.extension().is_some_and(|ext| ext == "rs") && !path.ends_with("spec_clauses.rs") {
             let text = fs::read_to_string(&path).unwrap();
+            let in_tests =
+                in_tests || path.file_stem().and_then(|stem| stem.to_str()).is_some_and(|stem| stem.ends_with("tests"));
             let (before, after) =
                 if in_tests { ("", &text[..]) } else { text.split_once("#[cfg(test)]\nmod tests").unwrap_or((&text, "")) };
             code.push_str(before);

@@ -52,16 +52,38 @@ pub(crate) struct IoState {
     cut: bool,
     pub(crate) deadline: Option<(Instant, Why)>,
     pub(crate) input: Option<Input>,
-    pub(crate) bytes_in: u64,
-    pub(crate) bytes_out: u64,
-    pub(crate) copied: u64,
-    /// Keys of its topic that were looked at, and frames that were begun, and not counted yet.
-    pub(crate) looks: u64,
-    pub(crate) told: u64,
+    pub(crate) moved: Moved,
     /// Reads are held back while a lazy negotiation is not confirmed.
     held: bool,
     /// What the application wanted before the negotiation had come so far.
     pub(crate) late: Late,
+}
+
+/// What a stream has done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Moved {
+    /// Bytes consumed, and given to the transport.
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    /// Bytes copied in user space.
+    pub(crate) copied: u64,
+    /// Keys of its topic that were looked at.
+    pub(crate) looks: u64,
+    /// Frames of its topic that were begun.
+    pub(crate) told: u64,
+}
+
+impl Moved {
+    /// What was done since.
+    pub(crate) fn since(self, before: Moved) -> Moved {
+        Moved {
+            bytes_in: self.bytes_in.saturating_sub(before.bytes_in),
+            bytes_out: self.bytes_out.saturating_sub(before.bytes_out),
+            copied: self.copied.saturating_sub(before.copied),
+            looks: self.looks.saturating_sub(before.looks),
+            told: self.told.saturating_sub(before.told),
+        }
+    }
 }
 
 /// Ends that an application asked for too early. A stream that is closed before its proposal is written says nothing to the peer; one
@@ -97,11 +119,7 @@ impl IoState {
             cut: false,
             deadline: None,
             input: None,
-            bytes_in: 0,
-            bytes_out: 0,
-            copied: 0,
-            looks: 0,
-            told: 0,
+            moved: Moved::default(),
             held: false,
             late: Late::default(),
         }
@@ -183,12 +201,12 @@ impl<'a> StreamIo<'a> {
 
     /// Counts keys of a topic that were looked at for this stream.
     pub fn looked(&mut self, keys: u32) {
-        self.state.looks = self.state.looks.saturating_add(keys.into());
+        self.state.moved.looks = self.state.moved.looks.saturating_add(keys.into());
     }
 
     /// Counts a frame of a topic that was begun.
     pub fn told(&mut self) {
-        self.state.told = self.state.told.saturating_add(1);
+        self.state.moved.told = self.state.moved.told.saturating_add(1);
     }
 
     /// The time of this drive.
@@ -208,7 +226,7 @@ impl<'a> StreamIo<'a> {
 
     /// Bytes consumed from and given to this stream so far.
     pub fn stream_bytes(&self) -> (u64, u64) {
-        (self.state.bytes_in, self.state.bytes_out)
+        (self.state.moved.bytes_in, self.state.moved.bytes_out)
     }
 
     /// The next `n` bytes in one piece, or `None` while they have not come. For headers only.
@@ -262,7 +280,7 @@ impl<'a> StreamIo<'a> {
 
     fn gather(&mut self, piece: &[u8]) {
         self.state.head.extend_from_slice(piece);
-        self.state.copied = self.state.copied.saturating_add(piece.len() as u64);
+        self.state.moved.copied = self.state.moved.copied.saturating_add(piece.len() as u64);
     }
 
     /// Takes a chunk from the port into `front`. False when there is none now.
@@ -300,7 +318,7 @@ impl<'a> StreamIo<'a> {
     }
 
     fn count_in(&mut self, n: usize) {
-        self.state.bytes_in = self.state.bytes_in.saturating_add(n as u64);
+        self.state.moved.bytes_in = self.state.moved.bytes_in.saturating_add(n as u64);
     }
 
     /// Takes the next chunk of at most `max` bytes without copying it, or `None` when there is none now.
@@ -383,7 +401,7 @@ impl<'a> StreamIo<'a> {
         let taken = bytes.len().min(self.room());
         if let Some(bytes) = bytes.get(..taken) {
             self.state.outbox.extend_from_slice(bytes);
-            self.state.copied = self.state.copied.saturating_add(taken as u64);
+            self.state.moved.copied = self.state.moved.copied.saturating_add(taken as u64);
         }
         taken
     }
@@ -407,7 +425,7 @@ impl<'a> StreamIo<'a> {
             }
             Ok(taken) => {
                 self.state.pins |= large;
-                self.state.bytes_out = self.state.bytes_out.saturating_add(taken as u64);
+                self.state.moved.bytes_out = self.state.moved.bytes_out.saturating_add(taken as u64);
                 taken
             }
             Err(code) => {
@@ -440,7 +458,7 @@ impl<'a> StreamIo<'a> {
                     self.blocked = true;
                     return false;
                 }
-                Ok(taken) => self.state.bytes_out = self.state.bytes_out.saturating_add(taken as u64),
+                Ok(taken) => self.state.moved.bytes_out = self.state.moved.bytes_out.saturating_add(taken as u64),
                 Err(code) => {
                     self.state.peer_stopped.get_or_insert(code);
                     self.state.unsent = Bytes::new();
@@ -547,7 +565,7 @@ impl<'a> StreamIo<'a> {
 
     /// Counts bytes that were copied in user space.
     pub fn copied(&mut self, bytes: usize) {
-        self.state.copied = self.state.copied.saturating_add(bytes as u64);
+        self.state.moved.copied = self.state.moved.copied.saturating_add(bytes as u64);
     }
 
     pub(crate) fn hold_reads(&mut self, hold: bool) {

@@ -63,15 +63,16 @@ pub use node::{Node, Stop};
 pub use runtime::{Lookup, Runtime, Task};
 pub use strait_core::peers::{Answer, Attempt, LookupError, Question, Record, Scope, Undeclarable};
 pub use strait_core::proto::request::CODE_SLOW;
+pub use strait_core::topic::{FollowError, PublishError, Refusal};
 pub use strait_core::{
     AbuseRecord, Audit, Breach, Closed, ConfigError, Counters, DialError, Fault, Framing, Identity, Idle, Keypair, Limits,
     Message, Multiaddr, Offence, Offender, PeerId, Priority, PublicKey, Request, RequestError, StreamError, StreamProtocol,
     TooManyProtected,
 };
-pub use strait_core::topic::PublishError;
 pub use stream::{RecvHalf, SendHalf, Stream};
 pub use topic::{
-    Change, Codec, Interest, Interruption, Kind, Latest, Line, Lines, Merged, Mirror, Publisher, SubscribeError, Subscription, Topic,
+    Change, Codec, Interest, Interruption, Kind, Latest, Line, Lines, Merged, Mirror, Publisher, SubscribeError, Subscription,
+    Topic,
 };
 
 /// What a driver needs beside the nodes: for those who write another one, as the simulator does.

@@ -159,6 +159,7 @@ impl<'a> Fields<'a> {
         Ok(*first)
     }
 
+    /// TP-02
     fn number(&mut self) -> Result<u64, Malformed> {
         match varint::decode(self.0) {
             Ok(Some((value, used))) => {
@@ -208,7 +209,7 @@ fn mode_byte(mode: Mode) -> u8 {
 }
 
 impl<'a> Ask<'a> {
-    /// Reads the body of a frame that a subscriber has sent.
+    /// Reads the body of a frame that a subscriber has sent (TP-01).
     ///
     /// # Errors
     /// [`Malformed`].
@@ -282,7 +283,7 @@ fn framed(body: &[u8]) -> Bytes {
 }
 
 impl<'a> Tell<'a> {
-    /// Reads the body of a frame that a publisher has sent.
+    /// Reads the body of a frame that a publisher has sent (TP-01).
     ///
     /// # Errors
     /// [`Malformed`].
@@ -450,6 +451,30 @@ mod tests {
         for (told, beside) in [(hello, 0), (put, key.len()), (Tell::Gap { lost: most, next: most }, 0)] {
             assert!(body(&told.frame()).len() - beside <= TELL_OVERHEAD_MAX, "{told:?}");
         }
+    }
+
+    /// TP-01, TP-02
+    #[test]
+    fn other_kinds_and_other_forms_are_malformed() {
+        for body in [&[][..], &[0x13], &[0x12], &[0x12, 0x80], &[0x12, 0x81, 0x00], &[0x12, 1, 1], &[0x11, 2, 0, 0, 0, 1, b'n']] {
+            assert!(Ask::decode(body).is_err(), "{body:?}");
+        }
+        assert!(Ask::decode(&[0x11, 1, 0, 0, 0, 1, b'n']).is_ok());
+        assert!(Ask::decode(&[0x11, 1, 0, 0, 0, 1, 0xff]).is_err(), "no UTF-8");
+        let most = [0xff; 9];
+        for body in [
+            &[][..],
+            &[0x09],
+            &[0x03, 0],
+            &[0x06],
+            &[0x06, 1, 1],
+            &[0x04, 1, 2, 0],
+            &[0x01, 0, 1, 2, 3],
+            &[&[0x06][..], &most].concat(),
+        ] {
+            assert!(Tell::decode(body).is_err(), "{body:?}");
+        }
+        assert!(Tell::decode(&[0x04, 1, 2, 0, 0]).is_ok());
     }
 
     proptest! {

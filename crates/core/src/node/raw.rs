@@ -35,24 +35,16 @@ impl Node {
         let around = Around { now, limits, connection_in: conn.wire_in, connection_out: conn.bytes_out };
         let stream = conn.streams.get_mut(index)?;
         let mut port = conn.quic.port(stream.number?);
-        let before = (stream.io.bytes_in, stream.io.bytes_out, stream.io.copied);
+        let before = stream.io.moved;
         let mut outputs = Vec::new();
         let mut io = StreamIo::new(around, &mut port, &mut stream.io, &mut outputs);
         let result = act(&mut io);
         io.flush();
         let closed = io.closed();
-        let moved_in = stream.io.bytes_in.saturating_sub(before.0);
-        let moved_out = stream.io.bytes_out.saturating_sub(before.1);
         // As when a machine is driven, though outside of the connection's turn. No byte is touched.
         conn.owed = conn.owed.saturating_add(STREAM_WORK);
-        conn.bytes_in = conn.bytes_in.saturating_add(moved_in);
-        conn.bytes_out = conn.bytes_out.saturating_add(moved_out);
-        conn.usage.note(now, stream.role, moved_in, moved_out);
-        let totals = &mut self.counters.totals;
-        totals.stream_bytes_in = totals.stream_bytes_in.saturating_add(moved_in);
-        totals.stream_bytes_out = totals.stream_bytes_out.saturating_add(moved_out);
-        totals.bytes_copied = totals.bytes_copied.saturating_add(stream.io.copied.saturating_sub(before.2));
-        if closed || moved_in > 0 || moved_out > 0 {
+        let moved = conn.count_moved(now, index, before, &mut self.counters.totals);
+        if closed || moved.bytes_in > 0 || moved.bytes_out > 0 {
             self.stir(slot, name);
         }
         self.send_later(slot);

@@ -23,7 +23,7 @@ use crate::peers::scope::{self, Scope};
 use crate::proto::select::Listener;
 use crate::proto::{Priority, Registry, Request, StreamProtocol, identify, ping};
 use crate::report::Totals;
-use crate::stream::{IoState, StreamMachine, Waits};
+use crate::stream::{IoState, Moved, StreamMachine, Waits};
 use crate::topic::TopicId;
 use crate::wake::Armed;
 
@@ -169,9 +169,10 @@ impl Role {
     /// The number of the protocol in whose `per_peer_max` it counts.
     pub(super) fn counted(self) -> Option<usize> {
         match self {
-            Role::Server { protocol, .. } | Role::RawIn { protocol } | Role::Answer(protocol) | Role::Subscriber { protocol, .. } => {
-                Some(protocol)
-            }
+            Role::Server { protocol, .. }
+            | Role::RawIn { protocol }
+            | Role::Answer(protocol)
+            | Role::Subscriber { protocol, .. } => Some(protocol),
             _ => None,
         }
     }
@@ -461,6 +462,23 @@ impl ConnState {
         {
             pipe.piped.handle_end(now, end);
         }
+    }
+
+    /// Counts what a stream has moved since `before`. Returns its bytes in and out, and the keys of its topic that were looked at.
+    pub(super) fn count_moved(&mut self, now: Instant, index: usize, before: Moved, totals: &mut Totals) -> Moved {
+        let Some(stream) = self.streams.get_mut(index) else {
+            return Moved::default();
+        };
+        let moved = stream.io.moved.since(before);
+        self.bytes_in = self.bytes_in.saturating_add(moved.bytes_in);
+        self.bytes_out = self.bytes_out.saturating_add(moved.bytes_out);
+        self.usage.note(now, stream.role, moved.bytes_in, moved.bytes_out);
+        totals.stream_bytes_in = totals.stream_bytes_in.saturating_add(moved.bytes_in);
+        totals.stream_bytes_out = totals.stream_bytes_out.saturating_add(moved.bytes_out);
+        totals.bytes_copied = totals.bytes_copied.saturating_add(moved.copied);
+        totals.topic_looks = totals.topic_looks.saturating_add(moved.looks);
+        totals.topic_frames = totals.topic_frames.saturating_add(moved.told);
+        moved
     }
 
     /// Marks a stream to be driven.

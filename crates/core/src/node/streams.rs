@@ -60,7 +60,7 @@ impl Node {
         drives
     }
 
-    /// Drives one stream. Returns the bytes it moved, and the work that came of it beside them.
+    /// Drives one stream. Returns the work of it: the bytes that it moved, and what came of it beside them.
     fn drive_stream(&mut self, now: Instant, slot: usize, index: usize) -> u64 {
         let limits = &self.config.limits;
         let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_deref_mut) else {
@@ -84,26 +84,19 @@ impl Node {
             return 0;
         }
         let first = !std::mem::replace(&mut stream.begun, true);
-        let before = (stream.io.bytes_in, stream.io.bytes_out, stream.io.copied);
+        let before = stream.io.moved;
         let mut outputs = std::mem::take(&mut self.outputs);
         let mut port = conn.quic.port(number);
         let mut io = StreamIo::new(around, &mut port, &mut stream.io, &mut outputs).with_feeds(&mut self.topics.feeds);
         let next = stream.machine.drive(&mut io);
         let flushed = io.flush() || io.peer_stopped().is_some();
-        let looks = std::mem::take(&mut stream.io.looks);
-        let mut work = looks.saturating_mul(LOOK_WORK);
-        let bytes_in = stream.io.bytes_in.saturating_sub(before.0);
-        let bytes_out = stream.io.bytes_out.saturating_sub(before.1);
-        conn.bytes_in = conn.bytes_in.saturating_add(bytes_in);
-        conn.bytes_out = conn.bytes_out.saturating_add(bytes_out);
-        conn.usage.note(now, stream.role, bytes_in, bytes_out);
         let totals = &mut self.counters.totals;
         totals.drives = totals.drives.saturating_add(1);
-        totals.stream_bytes_in = totals.stream_bytes_in.saturating_add(bytes_in);
-        totals.stream_bytes_out = totals.stream_bytes_out.saturating_add(bytes_out);
-        totals.topic_looks = totals.topic_looks.saturating_add(looks);
-        totals.topic_frames = totals.topic_frames.saturating_add(std::mem::take(&mut stream.io.told));
-        totals.bytes_copied = totals.bytes_copied.saturating_add(stream.io.copied.saturating_sub(before.2));
+        let moved = conn.count_moved(now, index, before, totals);
+        let mut work = moved.bytes_in.saturating_add(moved.bytes_out).saturating_add(moved.looks.saturating_mul(LOOK_WORK));
+        let Some(stream) = conn.streams.get_mut(index) else {
+            return work;
+        };
         let opened = first && matches!(stream.role, Role::RawOut { .. });
         let starved = match next {
             Next::Wait(waits) => {
@@ -130,7 +123,7 @@ impl Node {
         if next == Next::Done {
             self.machine_done(slot, index, flushed);
         }
-        bytes_in.saturating_add(bytes_out).saturating_add(work)
+        work
     }
 
     /// A machine is through. Its stream goes, unless it was given another machine or has bytes left to say.

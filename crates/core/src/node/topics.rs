@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::state::{Role, StreamRef};
 use super::Node;
+use super::state::{Role, StreamRef};
 use crate::error::ConfigError;
 use crate::proto::{Entry, Priority, Served, topic};
 use crate::topic::{Feed, Feeds, TopicId};

@@ -229,7 +229,7 @@ mod tests {
         let third = act(&mut bench, |io| io.take_gathered(100_000)).expect("there");
         assert_eq!(third, vec![2; 4_000 - (4_096 - 900)]);
         assert_eq!(act(&mut bench, |io| io.take_gathered(100_000)).as_deref().map(<[u8]>::as_ptr), Some(large.as_ptr()));
-        assert_eq!(bench.state.copied, 100 + 4_096);
+        assert_eq!(bench.state.moved.copied, 100 + 4_096);
         assert_eq!(act(&mut bench, |io| io.take_gathered(100_000)), None);
     }
 
@@ -248,7 +248,7 @@ mod tests {
         let mut bench = Bench::new(Raw::accept(&CHAT));
         bench.drive();
         assert!(matches!(bench.wait(Duration::from_secs(59)), Next::Wait(_)));
-        bench.state.bytes_in += 1;
+        bench.state.moved.bytes_in += 1;
         assert!(matches!(bench.wait(Duration::from_secs(2)), Next::Wait(_)));
         assert_eq!(bench.wait(Duration::from_secs(60)), Next::Done);
         assert!(matches!(bench.only_output(), Output::Failed(StreamError::Idle(_))));

@@ -107,7 +107,12 @@ fn a_reply_comes_whole_or_byte_by_byte() {
         let mut pieces = asking(&DEF, 10);
         assert_eq!(pieces.trickle(&answer), Next::Done);
         assert_eq!(reply(&mut pieces), Ok(bytes(len)));
-        assert!(pieces.state.copied <= 2 * answer.len() as u64 + 100, "{} copied of {}", pieces.state.copied, answer.len());
+        assert!(
+            pieces.state.moved.copied <= 2 * answer.len() as u64 + 100,
+            "{} copied of {}",
+            pieces.state.moved.copied,
+            answer.len()
+        );
     }
 }
 
@@ -233,7 +238,7 @@ fn a_slow_link_is_not_a_stall() {
     let mut bench = agreed(&DEF);
     let answer = framed(REPLY_MAX);
     for piece in answer.chunks(300) {
-        assert!(bench.outputs.is_empty(), "after {:?}", bench.state.bytes_in);
+        assert!(bench.outputs.is_empty(), "after {:?}", bench.state.moved.bytes_in);
         bench.now += Duration::from_millis(500);
         bench.receive(piece.to_vec());
     }

@@ -56,6 +56,8 @@ pub(crate) struct Teller {
     /// Stretches a subscriber's interval by up to an eighth, so that those who have begun together do not stay together.
     stretch: u8,
     pace: Pace,
+    /// When the first frame, or the refusal, has to be through.
+    until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -87,7 +89,7 @@ struct Telling {
 /// Why a drive ends.
 enum Pause {
     Wait(Waits),
-    /// The topic is not published any more.
+    /// The topic is not published any more (TP-41).
     Over,
 }
 
@@ -95,13 +97,13 @@ const PEER: Waits = Waits { peer: true, room: false, app: false, memory: false, 
 
 impl Teller {
     pub(crate) fn new(stretch: u8) -> Teller {
-        Teller { state: State::Asked, stretch, pace: Pace::new(Direction::In) }
+        Teller { state: State::Asked, stretch, pace: Pace::new(Direction::In), until: None }
     }
 
     /// For a peer that has as many subscriptions as it may.
     pub(crate) fn full() -> Teller {
         let frame = Tell::Refused(Refusal::TooMany).frame();
-        Teller { state: State::Refusing(frame), stretch: 0, pace: Pace::new(Direction::In) }
+        Teller { state: State::Refusing(frame), stretch: 0, pace: Pace::new(Direction::Out), until: None }
     }
 
     fn fail(io: &mut StreamIo<'_>, breach: Breach) -> Next {
@@ -111,7 +113,15 @@ impl Teller {
         Next::Done
     }
 
-    /// The first frame.
+    /// Whether what is under way may still take its time (TP-12): each stream alone has to move, and all of them together must not do for one.
+    fn goes_on(&mut self, io: &mut StreamIo<'_>) -> bool {
+        let within = io.limits().negotiation_deadline;
+        let until = *self.until.get_or_insert(deadline(io.now(), within));
+        io.wake_at(until, Why::Total);
+        self.pace.check(io) && io.now() < until
+    }
+
+    /// The first frame (TP-10).
     fn listen(&mut self, io: &mut StreamIo<'_>) -> Result<(), Next> {
         let Some((used, body)) = read(io).map_err(|breach| Teller::fail(io, breach))? else {
             if let Some(code) = io.peer_reset() {
@@ -120,8 +130,7 @@ impl Teller {
             if io.no_more() {
                 return Err(Teller::fail(io, Breach::Cut));
             }
-            let goes_on = self.pace.check(io);
-            return Err(if goes_on { Next::PEER } else { Teller::fail(io, Breach::Slow) });
+            return Err(if self.goes_on(io) { Next::PEER } else { Teller::fail(io, Breach::Slow) });
         };
         let Ok(Ask::Subscribe { mode, interval_ms, credit, resume, name, prefix }) = Ask::decode(&body) else {
             return Err(Teller::fail(io, Breach::Malformed("a subscription")));
@@ -129,14 +138,18 @@ impl Teller {
         debug_assert!(prefix.len() <= PREFIX_BYTES_MAX);
         io.consume(used);
         let interval = Duration::from_millis(interval_ms).min(INTERVAL_MAX);
-        let stretched = interval.saturating_add(interval.saturating_mul(self.stretch.into()).checked_div(8 * 256).unwrap_or_default());
+        let stretched =
+            interval.saturating_add(interval.saturating_mul(self.stretch.into()).checked_div(8 * 256).unwrap_or_default());
         let asked = Asked { mode, name, prefix: Bytes::copy_from_slice(prefix), resume, credit, interval: stretched };
         self.state = match asked.begin(io) {
             Ok(telling) => {
                 io.output(Output::Subscribed(telling.topic));
                 State::Telling(telling)
             }
-            Err(refusal) => State::Refusing(Tell::Refused(refusal).frame()),
+            Err(refusal) => {
+                (self.pace, self.until) = (Pace::new(Direction::Out), None);
+                State::Refusing(Tell::Refused(refusal).frame())
+            }
         };
         Ok(())
     }
@@ -153,6 +166,7 @@ struct Asked<'a> {
 }
 
 impl Asked<'_> {
+    /// Takes it, where it was if it comes back (TP-11).
     fn begin(self, io: &mut StreamIo<'_>) -> Result<Box<Telling>, Refusal> {
         let feeds = io.feeds().ok_or(Refusal::Unknown)?;
         let topic = feeds.find(self.name).ok_or(Refusal::Unknown)?;
@@ -182,10 +196,11 @@ impl Asked<'_> {
 /// The next frame of a subscriber, once it is there whole: how many bytes it takes, and its body.
 fn read(io: &mut StreamIo<'_>) -> Result<Option<(usize, Bytes)>, Breach> {
     // Most frames are a few bytes long: what is there of them is looked at first.
-    let Some((header, len)) = framing::frame_len(io.peek(strait_wire::varint::BYTES_MAX), ASK_BYTES_MAX).map_err(|error| match error {
-        framing::FrameError::TooLong { announced, max } => Breach::TooLarge { len: announced, max: max as u64 },
-        framing::FrameError::Length(_) => Breach::Malformed("the length of a frame"),
-    })?
+    let Some((header, len)) =
+        framing::frame_len(io.peek(strait_wire::varint::BYTES_MAX), ASK_BYTES_MAX).map_err(|error| match error {
+            framing::FrameError::TooLong { announced, max } => Breach::TooLarge { len: announced, max: max as u64 },
+            framing::FrameError::Length(_) => Breach::Malformed("the length of a frame"),
+        })?
     else {
         return Ok(None);
     };
@@ -197,7 +212,7 @@ fn read(io: &mut StreamIo<'_>) -> Result<Option<(usize, Bytes)>, Breach> {
 }
 
 impl Telling {
-    /// Takes more credit. False: the subscriber has finished.
+    /// Takes more credit, and nothing else (TP-14). False: the subscriber has finished (TP-40).
     fn hear(&mut self, io: &mut StreamIo<'_>) -> Result<bool, Breach> {
         loop {
             let Some((used, body)) = read(io)? else {
@@ -241,6 +256,7 @@ impl Telling {
             if !self.give(io) {
                 return Pause::Wait(Waits { room: true, ..PEER });
             }
+            // TP-30
             if self.sent >= self.credit {
                 return Pause::Wait(PEER);
             }
@@ -311,11 +327,14 @@ impl StreamMachine for Teller {
                 io.finish();
             }
             State::Refusing(frame) => {
-                if io.room() < frame.len() {
+                if io.room() >= frame.len() {
+                    io.write(frame);
+                    io.finish();
+                } else if self.goes_on(io) {
                     return Next::ROOM;
+                } else {
+                    return Teller::fail(io, Breach::Slow);
                 }
-                io.write(frame);
-                io.finish();
             }
             State::Asked => return Next::PEER,
         }

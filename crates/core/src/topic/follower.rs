@@ -47,7 +47,9 @@ pub enum FollowError {
     #[error("the publisher has refused it: {}", refusal_words(.0))]
     Refused(Refusal),
     /// The topic there is not what it is taken for here.
-    #[error("the publisher's definition allows a {what} of {theirs}, and the one here {ours}; use the same definition at both sides")]
+    #[error(
+        "the publisher's definition allows a {what} of {theirs}, and the one here {ours}; use the same definition at both sides"
+    )]
     OtherBounds {
         /// Which number.
         what: &'static str,
@@ -146,6 +148,7 @@ impl Follower {
         }
     }
 
+    /// TP-15
     fn fits(&self, what: &'static str, theirs: u64, ours: usize) -> Result<(), FollowError> {
         let ours = ours as u64;
         if theirs <= ours { Ok(()) } else { Err(FollowError::OtherBounds { what, theirs, ours }) }
@@ -204,7 +207,7 @@ impl Follower {
         if fits { Ok(()) } else { Err(FollowError::Broken("a key or value above the limit of its own Hello")) }
     }
 
-    /// Changes ascend; what a snapshot tells does not move on where we are.
+    /// Changes ascend (TP-21); what a snapshot tells does not move on where we are.
     fn moves_on(&mut self, version: u64) -> Result<(), FollowError> {
         match self.at {
             At::Snapshot => Ok(()),
@@ -217,6 +220,7 @@ impl Follower {
         }
     }
 
+    /// No line is left out without a word (TP-23).
     fn hear_line(&mut self, body: &Bytes, told: Tell<'_>) -> Result<Update, FollowError> {
         let At::Line(expected) = self.at else {
             return Err(FollowError::Broken("a line before a Hello"));

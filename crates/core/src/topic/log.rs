@@ -93,7 +93,7 @@ impl<V: Value> Log<V> {
         self.epoch
     }
 
-    /// The next that a subscriber is to be told, and moves it on. `looks` is how many lines may still be looked at: those that it has not
+    /// The next that a subscriber is to be told, and moves it on (TP-23, TP-24). `looks` is how many lines may still be looked at: those that it has not
     /// asked for cost, too.
     pub fn next(&mut self, reader: &mut Reader, looks: &mut u32) -> Step {
         loop {

@@ -55,7 +55,8 @@ impl Session {
     /// [`FollowError::Broken`]: what came is no frame, or a larger one is announced.
     pub fn next(&mut self, max: usize) -> Result<Option<Bytes>, FollowError> {
         let announced = framing::frame_len(&self.buffer, max);
-        let Some((header, body)) = announced.map_err(|_| FollowError::Broken("a frame larger than its definition allows"))? else {
+        let Some((header, body)) = announced.map_err(|_| FollowError::Broken("a frame larger than its definition allows"))?
+        else {
             return Ok(None);
         };
         let len = header.saturating_add(body);

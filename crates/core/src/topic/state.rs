@@ -174,6 +174,7 @@ impl<V: Value> State<V> {
         Step::Frame(Tell::Begin.frame())
     }
 
+    /// TP-20, TP-24
     fn next_of_snapshot(&mut self, cursor: &mut Cursor, since: u64, mut last: Option<Bytes>, looks: &mut u32) -> Step {
         loop {
             let from = match &last {
@@ -199,6 +200,7 @@ impl<V: Value> State<V> {
         }
     }
 
+    /// TP-21, TP-24
     fn next_change(&mut self, cursor: &mut Cursor, mut seen: u64, looks: &mut u32) -> Step {
         loop {
             let Some((version, key)) = self.order.range((Bound::Excluded(seen), Bound::Unbounded)).next() else {

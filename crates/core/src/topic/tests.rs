@@ -230,9 +230,43 @@ fn key(number: u8) -> Bytes {
     bytes(&format!("{}{:x}", if number.is_multiple_of(3) { "a" } else { "b" }, number))
 }
 
+/// TP-15
+#[test]
+fn a_publisher_with_a_larger_definition_is_left() {
+    let hello = |mode, keys_max, key_bytes_max, value_bytes_max| {
+        let hello = Tell::Hello { mode, epoch: 1, start: 0, keys_max, key_bytes_max, value_bytes_max };
+        let mut follower = Follower::new(Mode::Keyed, BOUNDS, false);
+        follower.hear(&body(&Step::Frame(hello.frame())).expect("a frame"))
+    };
+    assert_eq!(hello(Mode::Keyed, 8, 4, 8), Ok(None));
+    assert_eq!(hello(Mode::Log, 8, 4, 8), Err(FollowError::Refused(Refusal::OtherMode)));
+    for numbers in [(9, 4, 8), (8, 5, 8), (8, 4, 9)] {
+        let error = hello(Mode::Keyed, numbers.0, numbers.1, numbers.2).expect_err("too large");
+        assert!(matches!(error, FollowError::OtherBounds { .. }), "{error}");
+    }
+}
+
+/// TP-32
+#[test]
+fn credit_is_given_for_half_of_a_window() {
+    let wish = Wish { mode: Mode::Keyed, name: "t", prefix: &[], interval_ms: 0, window: 100, resume: None };
+    let (mut session, _) = Session::new(&wish);
+    assert_eq!(session.credit(), None);
+    let frame = Tell::Whole { version: 1 }.frame();
+    let mut given = 0;
+    for _ in 0..100 {
+        session.push(&frame);
+        assert_eq!(session.credit(), None, "what is not taken is not paid back");
+        session.next(10).expect("a frame").expect("all of it");
+        given += usize::from(session.credit().is_some());
+    }
+    assert_eq!(given, 300 / 51, "{given}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
+    /// TP-20, TP-21, TP-24
     #[test]
     fn whoever_reads_on_ends_with_what_is_there(acts in acts()) {
         let mut state = state();
@@ -290,7 +324,7 @@ proptest! {
         }
     }
 
-    /// Lines and gaps are everything that was said, once each and in order.
+    /// TP-23: lines and gaps are everything that was said, once each and in order.
     #[test]
     fn a_log_tells_each_line_or_that_it_is_lost(acts in prop::collection::vec((any::<bool>(), 0u8..6), 0..300)) {
         let mut log: Log<Bytes> = Log::new(BOUNDS, 1);

@@ -41,7 +41,12 @@ impl<K, V> Topic<K, V, Latest> {
     ///
     /// `name` has 1 to 140 bytes. At most `keys_max` keys at once, those deleted lately among them; a key has at most `key_bytes_max`
     /// bytes and a value `value_bytes_max`, as they are [written](Codec).
-    pub const fn latest(name: &'static str, keys_max: usize, key_bytes_max: usize, value_bytes_max: usize) -> Topic<K, V, Latest> {
+    pub const fn latest(
+        name: &'static str,
+        keys_max: usize,
+        key_bytes_max: usize,
+        value_bytes_max: usize,
+    ) -> Topic<K, V, Latest> {
         Topic::with(Cow::Borrowed(name), Bounds { keys_max, key_bytes_max, value_bytes_max }, Latest)
     }
 }
