@@ -1,5 +1,7 @@
 //! The command line.
 
+mod topics;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use strait_core::Multiaddr;
 
 use crate::exit::TABLE;
+pub use topics::{Publish, VALUE_BYTES_MAX, Watch};
 
 /// Sends files and folders straight from one machine to another.
 #[derive(Debug, Parser)]
@@ -29,6 +32,10 @@ pub enum Command {
     Id(Id),
     /// Measure the round trip to a node
     Ping(Ping),
+    /// Publish lines key=value of stdin, or of a file, to whoever watches
+    Publish(Publish),
+    /// Show what `strait publish` publishes, as it changes
+    Watch(Watch),
     /// Show it all on this machine: two receivers, one of them killed and started again, and a peer that floods
     Demo(Demo),
 }

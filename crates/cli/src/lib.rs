@@ -22,6 +22,7 @@ pub mod source;
 pub mod spill;
 pub mod spool;
 pub mod ticket;
+pub mod topics;
 pub mod tree;
 pub mod wire;
 

@@ -4,7 +4,9 @@ mod demo;
 mod get;
 mod id;
 mod ping;
+mod publish;
 mod send;
+mod watch;
 
 use std::future::Future;
 use std::io::Write;
@@ -33,6 +35,8 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Ping(args) => args.json,
         Command::Demo(args) => args.json,
         Command::Send(args) => args.json,
+        Command::Publish(args) => args.json,
+        Command::Watch(args) => args.json,
         Command::Id(_) => false,
     };
     let nodes = Nodes::default();
@@ -41,6 +45,8 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Get(args) => until_signal(&nodes, get::run(args, &nodes)).await,
         Command::Id(args) => id::run(&args),
         Command::Ping(args) => until_signal(&nodes, ping::run(args, &nodes)).await,
+        Command::Publish(args) => until_signal(&nodes, publish::run(args, &nodes)).await,
+        Command::Watch(args) => until_signal(&nodes, watch::run(args, &nodes)).await,
         Command::Demo(args) => until_signal(&nodes, demo::run(args, &nodes)).await,
     };
     if json && let Err(failure) = &result {

@@ -131,6 +131,15 @@ struct ClientTls {
     env: Env,
 }
 
+/// A key that is the same after a restart with the same identity. So a node that was started again knows the connection ids of its former life and answers
+/// them with a stateless reset (RFC 9000 section 10.3.2): its peers learn of the restart with their next packet, and not by 30 seconds of silence. Two nodes
+/// must not share an identity anyway; if they do, each can be made to end connections of the other.
+fn lasting_key(keypair: &Keypair, purpose: &[u8], random: &mut Random) -> [u8; 32] {
+    let fresh = random.seed();
+    // An RSA key has no secret to derive from.
+    keypair.derive_secret(purpose).unwrap_or(fresh)
+}
+
 impl Quic {
     pub(crate) fn new(keypair: &Keypair, env: &Env, random: &mut Random, listen: bool) -> Result<Quic, ConfigError> {
         let identity = |error: String| ConfigError::Identity(error);
@@ -150,8 +159,9 @@ impl Quic {
             .incoming_buffer_size_total(0)
             .validation_token_config(tokens)
             .time_source(Arc::new(Wall(env.wall.clone())));
-        let cids = CidMaker::new(random);
-        let mut config = quic::EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &random.seed())));
+        let cids = CidMaker::new(lasting_key(keypair, b"strait connection ids", random), random);
+        let reset_key = lasting_key(keypair, b"strait stateless resets", random);
+        let mut config = quic::EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &reset_key)));
         let maker = cids.clone();
         config.cid_generator(move || Box::new(maker.clone())).rng_seed(Some(random.seed()));
         // The bound is a constant that the QUIC crate accepts; its default would do as well.

@@ -266,12 +266,15 @@ impl Node {
         self.quic.listens()
     }
 
-    /// Whether any exchange with a peer is under way: a request, a ping or a raw stream, in either direction, or bytes of one that is over
+    /// Whether any exchange with a peer is under way: a request, a ping or a raw stream, in either direction, a subscription whose topic is over, or bytes of one that is over
     /// and that the peer has not acknowledged.
     pub fn is_busy(&mut self) -> bool {
+        let topics = &self.topics;
         let busy = |stream: &Stream| {
             let ours = stream.role.opened().is_some() || stream.role.is_raw();
-            ours || matches!(stream.role, Role::Server { .. } | Role::Pinger | Role::Linger)
+            // Subscriptions last; but who is told that one is over has to hear it.
+            let over = stream.role.topic().is_some_and(|topic| !topics.is_published(topic));
+            ours || over || matches!(stream.role, Role::Server { .. } | Role::Pinger | Role::Linger)
         };
         self.conns.iter_mut().flatten().filter(|conn| matches!(conn.phase, Phase::Open(_))).any(|conn| {
             let live = conn.streams.iter().filter(|(_, stream)| stream.number.is_some()).count();

@@ -28,6 +28,7 @@ pub(super) struct Topics {
 /// One of them.
 struct Published {
     priority: Priority,
+    subscribers: usize,
     /// Subscribers that had been told everything.
     idle: BTreeSet<StreamRef>,
     /// Those of them that are still to be woken for a change.
@@ -60,6 +61,10 @@ impl Topics {
         self.published.values().fold(0, |sum, topic| sum.saturating_add(topic.idle.len()).saturating_add(topic.waking.len()))
     }
 
+    pub(super) fn is_published(&self, id: TopicId) -> bool {
+        self.published.contains_key(&id)
+    }
+
     pub(super) fn priority(&self, id: TopicId) -> Priority {
         self.published.get(&id).map_or_else(Priority::default, |topic| topic.priority)
     }
@@ -72,8 +77,10 @@ impl Topics {
         }
     }
 
+    /// A subscriber is gone.
     pub(super) fn forget(&mut self, id: TopicId, stream: StreamRef) {
         if let Some(topic) = self.published.get_mut(&id) {
+            topic.subscribers = topic.subscribers.saturating_sub(1);
             topic.idle.remove(&stream);
             topic.waking.remove(&stream);
         }
@@ -112,7 +119,7 @@ impl Node {
             self.register(Entry { name: topic::NAME, served, priority: Priority::Normal, per_peer_max: topic::PER_PEER_MAX })?;
         }
         let id = self.topics.feeds.add(name, Box::new(feed))?;
-        let published = Published { priority, idle: BTreeSet::new(), waking: BTreeSet::new(), again: false };
+        let published = Published { priority, subscribers: 0, idle: BTreeSet::new(), waking: BTreeSet::new(), again: false };
         self.topics.published.insert(id, published);
         Ok(id)
     }
@@ -134,6 +141,15 @@ impl Node {
         let result = act(self.topics.feeds.typed(id)?);
         self.topics.mark(id);
         Some(result)
+    }
+
+    /// How many subscribers a topic has, and how many of them have not been told everything yet.
+    pub fn topic_subscribers(&self, id: TopicId) -> (usize, usize) {
+        let Some(topic) = self.topics.published.get(&id) else {
+            return (0, 0);
+        };
+        let told = if topic.again { 0 } else { topic.idle.len() };
+        (topic.subscribers, topic.subscribers.saturating_sub(told))
     }
 
     /// Whether somebody who had been told everything is to be told more: then [`drive`](Self::drive).
@@ -187,6 +203,9 @@ impl Node {
         stream.priority = priority;
         if let Some(number) = stream.number {
             conn.quic.port(number).set_priority(priority);
+        }
+        if let Some(published) = self.topics.published.get_mut(&topic) {
+            published.subscribers = published.subscribers.saturating_add(1);
         }
         self.counters.totals.subscriptions = self.counters.totals.subscriptions.saturating_add(1);
     }

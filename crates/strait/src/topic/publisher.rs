@@ -73,6 +73,16 @@ impl Node {
 }
 
 impl<K: Codec, V: Codec, M: Kind<K, V>> Publisher<K, V, M> {
+    /// How many subscribers there are.
+    pub fn subscribers(&self) -> usize {
+        self.place.shared.lock().core.topic_subscribers(self.place.id).0
+    }
+
+    /// How many of them have not been told everything yet: all that was told is with the transport.
+    pub fn behind(&self) -> usize {
+        self.place.shared.lock().core.topic_subscribers(self.place.id).1
+    }
+
     /// Publishes: sets the value of a key, [joins](super::Merged) the value to it, or appends a line, as the topic's mode has it. Waits
     /// for nobody, and costs the same however many subscribers there are. The topic's `join` runs under the node's lock: it should be quick.
     ///

@@ -18,9 +18,10 @@ pub(crate) struct CidMaker {
 }
 
 impl CidMaker {
-    pub(super) fn new(random: &mut Random) -> CidMaker {
+    /// `key` is that of the mark.
+    pub(super) fn new(key: [u8; 32], random: &mut Random) -> CidMaker {
         CidMaker {
-            key: hmac::Key::new(hmac::HMAC_SHA256, &random.seed()),
+            key: hmac::Key::new(hmac::HMAC_SHA256, &key),
             random: Arc::new(Mutex::new(Random::new(random.seed()))),
         }
     }
