@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{ECHO, PIPE, drain, over_each, pair, pump, serve_echo};
-use strait::{Idle, Limits, Priority, Stream, StreamProtocol};
+use strait::{Change, Idle, Limits, Priority, Stream, StreamProtocol, Topic};
 use strait_sim::check::Flow;
 use strait_sim::rng::Random;
 use strait_sim::{Link, NodeConfig, SimNode, World};
@@ -202,5 +202,56 @@ fn both_sides_that_read_late_are_no_deadlock() {
         world.run_until(|_| counts.iter().all(|count| count.load(Ordering::Relaxed) == all));
         let reply = world.block_on(a.request(b.peer_id(), &ECHO, common::body(1, 100_000)));
         assert!(reply.is_ok(), "{reply:?}");
+    });
+}
+
+/// Values that fill a window each time they change.
+const VALUES: Topic<u16, Vec<u8>> = Topic::latest("/test/values/1", 64, 2, 32 << 10);
+
+/// Subscribes `node` to the values of `of`, and counts what it is told.
+fn subscribe(world: &World, node: &SimNode, of: &SimNode) -> Arc<AtomicU64> {
+    let told = Arc::new(AtomicU64::new(0));
+    let (api, peer, count) = (node.api().clone(), of.peer_id(), told.clone());
+    world.spawn(node.id(), async move {
+        let mut subscription = api.subscribe(peer, &VALUES);
+        loop {
+            if let Change::Put(..) = subscription.next().await.expect("nothing is lost") {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    });
+    told
+}
+
+/// Every protocol at once, each full in both directions: none of them waits for another in a circle.
+#[test]
+fn all_protocols_full_both_ways() {
+    over_each("all_protocols_full_both_ways", 1, |world, over| {
+        tight(world);
+        let (a, b) = pair(world, over);
+        serve_echo(&a);
+        serve_echo(&b);
+        let values = [&a, &b].map(|node| node.publisher(&VALUES, Priority::Normal).expect("a fresh topic"));
+        let told: Vec<_> = (0..4).flat_map(|_| [subscribe(world, &a, &b), subscribe(world, &b, &a)]).collect();
+        let flows: Vec<_> = (0..4).map(|id| Flow::new(&format!("flow {id}"), id)).collect();
+        serve_both_ways(&b, &flows[0], &flows[1], 1 << 20);
+        serve_both_ways(&a, &flows[2], &flows[3], 1 << 20);
+        open_both_ways(world, &a, &b, &flows[1], &flows[0], 1 << 20);
+        open_both_ways(world, &b, &a, &flows[3], &flows[2], 1 << 20);
+        let asked = [ask(world, &a, &b, 16, 32, 256 << 10), ask(world, &b, &a, 16, 32, 256 << 10)];
+        let mut round = 0u8;
+        while !(flows.iter().all(Flow::is_settled) && asked.iter().all(|done| done.load(Ordering::Relaxed) == 32)) {
+            round = round.wrapping_add(1);
+            for values in &values {
+                (0..32u16).for_each(|key| values.publish(key, vec![round; 32 << 10]).expect("room"));
+            }
+            let before: Vec<u64> = told.iter().map(|told| told.load(Ordering::Relaxed)).collect();
+            // Each of them gets on, whatever the others have to move.
+            world.run_until(|_| told.iter().zip(&before).all(|(told, before)| told.load(Ordering::Relaxed) > *before));
+        }
+        flows.iter().for_each(Flow::settle_complete);
+        assert!(round > 3, "{round} rounds: it was over too soon");
+        let pong = world.block_on(a.ping(b.peer_id()));
+        assert!(pong.is_ok(), "{pong:?}");
     });
 }
