@@ -1,8 +1,8 @@
 //! `strait publish` and `strait watch`, as programs.
 
-mod common;
 #[path = "common/command.rs"]
 mod command;
+mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
@@ -86,7 +86,10 @@ fn what_is_there_comes_first_and_then_what_changes() {
     publisher.write(&format!("a={}\nc=4\n", "x".repeat(17 << 10)));
     watcher.until(&put("c", "4"));
     let mut chosen = Running::start(&["watch", &ticket, "t", "--prefix", "c"]);
-    assert_eq!([chosen.event(), chosen.event(), chosen.event()], [json!({"event": "begin"}), put("c", "4"), json!({"event": "whole"})]);
+    assert_eq!(
+        [chosen.event(), chosen.event(), chosen.event()],
+        [json!({"event": "begin"}), put("c", "4"), json!({"event": "whole"})]
+    );
 }
 
 #[test]

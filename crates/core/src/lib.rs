@@ -39,6 +39,6 @@ pub use node::{
     CODE_NO_ROOM, Config, ConnId, Event, Identity, LookupId, Node, PipeAction, PipeEvent, RawRead, Refused, StreamRef,
     quic_address, tcp_address,
 };
-pub use proto::{Framing, Idle, Priority, Request, StreamProtocol};
+pub use proto::{Framing, Idle, PacketError, PacketProtocol, Priority, Request, StreamProtocol};
 pub use report::{Audit, Counters, PerProtocol, Totals};
 pub use wake::Why;

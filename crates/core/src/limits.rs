@@ -32,6 +32,8 @@ pub const REASSEMBLY_SLACK_BYTES: u64 = 32 << 10;
 pub const WINDOW_FACTOR_HALVES: u64 = 5;
 /// The most that peers may buffer of out-of-order CRYPTO data (RFC 9000 section 7.5 asks for at least 4096).
 pub const CRYPTO_BYTES_MAX: usize = 16 << 10;
+/// What a QUIC connection may hold of packets (DATAGRAM frames) that wait to leave, and as much again of those that came and were not looked at yet.
+pub const PACKETS_BYTES: usize = 16 << 10;
 /// Bookkeeping of one queued datagram beside its bytes.
 pub const DATAGRAM_OVERHEAD_BYTES: u64 = 256;
 /// The largest UDP payload that we accept: fits a 1500-byte Ethernet frame, and what other libp2p stacks send.
@@ -135,6 +137,8 @@ pub const PACKET_WORK: u64 = 800;
 pub const FRAME_WORK: u64 = 80;
 /// Work of one STREAM frame beside its packet and its bytes: a packet can have two hundred. Measured at 310 ns in all for frames of one byte.
 pub const STREAM_FRAME_WORK: u64 = 250;
+/// Work of one DATAGRAM frame beside its packet and its bytes: it is copied and told to the application.
+pub const PACKET_FRAME_WORK: u64 = 600;
 /// STREAM frames are small where a packet's have fewer bytes than this each.
 pub const SMALL_FRAME_BYTES: u64 = 128;
 /// Work of a small one beside that: where something before it is missing, the QUIC crate keeps each piece by itself, and sorts them all for every 27 that
@@ -325,6 +329,7 @@ impl Limits {
     pub fn connection_floor(&self) -> u64 {
         [
             CONNECTION_BYTES,
+            (PACKETS_BYTES as u64).saturating_mul(2),
             Self::receive_window_cost(self.receive_window_min),
             Self::send_window_cost(self.send_window_min),
             Self::streams_cost(u64::from(self.streams_min)),

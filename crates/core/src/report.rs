@@ -76,6 +76,14 @@ counters! {
         answers_dropped,
         /// Connections dialled.
         dials,
+        /// Packets handed to connections.
+        packets_out,
+        /// Those for which an older one, that had not left yet, was dropped.
+        packets_out_dropped,
+        /// Packets that came.
+        packets_in,
+        /// Those among them that were of no protocol here, or larger than theirs allows.
+        packets_in_dropped,
         /// Subscriptions of peers to topics of ours that were taken.
         subscriptions,
         /// Those that were refused: no such topic, another mode, too many.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use strait_core::{Message, PeerId};
 
+use crate::packets::Waiting;
 use crate::stream::Stream;
 
 /// A request that a peer has sent.
@@ -78,6 +79,8 @@ pub(crate) type StreamHandler = Arc<dyn Fn(Stream) -> StreamFuture + Send + Sync
 pub(crate) enum Handler {
     Request(RequestHandler),
     Stream(StreamHandler),
+    /// Packets wait for the application instead.
+    Packets(Arc<Waiting>),
 }
 
 impl Handler {

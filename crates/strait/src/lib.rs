@@ -45,6 +45,7 @@ mod handler;
 #[cfg(target_os = "linux")]
 mod icmp;
 mod node;
+mod packets;
 mod resend;
 mod resolver;
 mod runtime;
@@ -60,14 +61,15 @@ pub use builder::{Builder, TcpSecurity};
 pub use error::{ConnectError, OpenError, PingError, ServeError, StartError};
 pub use handler::{Incoming, IntoReply};
 pub use node::{Node, Stop};
+pub use packets::{Packet, Packets};
 pub use runtime::{Lookup, Runtime, Task};
 pub use strait_core::peers::{Answer, Attempt, LookupError, Question, Record, Scope, Undeclarable};
 pub use strait_core::proto::request::CODE_SLOW;
 pub use strait_core::topic::{FollowError, PublishError, Refusal};
 pub use strait_core::{
     AbuseRecord, Audit, Breach, Closed, ConfigError, Counters, DialError, Fault, Framing, Identity, Idle, Keypair, Limits,
-    Message, Multiaddr, Offence, Offender, PeerId, Priority, PublicKey, Request, RequestError, StreamError, StreamProtocol,
-    TooManyProtected,
+    Message, Multiaddr, Offence, Offender, PacketError, PacketProtocol, PeerId, Priority, PublicKey, Request, RequestError,
+    StreamError, StreamProtocol, TooManyProtected,
 };
 pub use stream::{RecvHalf, SendHalf, Stream};
 pub use topic::{

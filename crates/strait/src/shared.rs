@@ -203,6 +203,11 @@ impl Shared {
         (state.draining, state.shutdown) = (true, true);
         let waiting = (std::mem::take(&mut state.requests), std::mem::take(&mut state.pings), std::mem::take(&mut state.wanted));
         let working = (std::mem::take(&mut state.handlers), std::mem::take(&mut state.running));
+        for handler in working.0.values() {
+            if let Handler::Packets(waiting) = handler {
+                waiting.end();
+            }
+        }
         let mut wakers = Vec::new();
         for wait in state.raw.values_mut() {
             wait.ended.get_or_insert(Some(StreamError::Lost(Closed::Here("it has stopped"))));
@@ -418,6 +423,11 @@ impl State {
                 }
                 _ => self.core.cancel(stream),
             },
+            Event::Packet { peer, protocol, body } => {
+                if let Some(Handler::Packets(waiting)) = self.handlers.get(&protocol) {
+                    waiting.push(peer, body);
+                }
+            }
             Event::Ready { stream } => self.wake_raw(stream),
             Event::Ended { stream, error } => {
                 if let Some(wait) = self.raw.get_mut(&stream) {

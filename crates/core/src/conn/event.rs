@@ -16,6 +16,8 @@ pub(crate) enum ConnEvent {
     Stopped(u64, u64),
     /// The peer has acknowledged everything of our direction of this stream, its end included.
     Delivered(u64),
+    /// Packets have come.
+    Packets,
     /// The peer allows more streams.
     Available,
 }

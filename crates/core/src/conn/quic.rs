@@ -6,6 +6,7 @@
 //! randomness and time (determinism), stream credit (granted in steps).
 
 mod cids;
+mod packets;
 mod port;
 
 use std::net::{IpAddr, SocketAddr};
@@ -26,7 +27,8 @@ use super::tls;
 use crate::env::{Env, Random, WallClock};
 use crate::error::{Closed, ConfigError, DialError};
 use crate::limits::{
-    CRYPTO_BYTES_MAX, DATAGRAM_BYTES_MAX, FRAME_WORK, INITIAL_RTT, Limits, SMALL_FRAME_BYTES, SMALL_FRAME_WORK, STREAM_FRAME_WORK,
+    CRYPTO_BYTES_MAX, DATAGRAM_BYTES_MAX, FRAME_WORK, INITIAL_RTT, Limits, PACKET_FRAME_WORK, PACKETS_BYTES, SMALL_FRAME_BYTES,
+    SMALL_FRAME_WORK, STREAM_FRAME_WORK,
 };
 
 /// Names one of the driver's UDP sockets.
@@ -314,7 +316,8 @@ fn transport(limits: &Limits, random: &mut Random) -> quic::TransportConfig {
         .stream_receive_window(window(limits.stream_window()))
         .send_window(limits.send_window_min)
         .crypto_buffer_size(CRYPTO_BYTES_MAX)
-        .datagram_receive_buffer_size(None)
+        .datagram_receive_buffer_size(Some(PACKETS_BYTES))
+        .datagram_send_buffer_size(PACKETS_BYTES)
         .keep_alive_interval(Some(random.jitter(limits.keep_alive)))
         .max_idle_timeout(quic::IdleTimeout::try_from(limits.idle_timeout).ok())
         // Jittered, as what is not answered is sent again after multiples of it: many who dial a silent node together do not do that together too.
@@ -450,6 +453,7 @@ impl Conn {
                     StreamEvent::Available { dir: Dir::Bi } => ConnEvent::Available,
                     _ => continue,
                 },
+                quic::Event::DatagramReceived => ConnEvent::Packets,
                 _ => continue,
             });
         }
@@ -582,7 +586,8 @@ fn frames_work(frames: &quic::FrameStats) -> u64 {
     let credit = [frames.streams_blocked_bidi, frames.max_streams_uni];
     let all: u64 = streams.iter().chain(&others).chain(&rest).chain(&credit).sum();
     let work = all.saturating_mul(FRAME_WORK);
-    work.saturating_add(frames.stream.saturating_mul(STREAM_FRAME_WORK))
+    let packets = frames.datagram.saturating_mul(PACKET_FRAME_WORK);
+    work.saturating_add(frames.stream.saturating_mul(STREAM_FRAME_WORK)).saturating_add(packets)
 }
 
 fn number(id: StreamId) -> u64 {

@@ -301,7 +301,7 @@ impl Node {
 
     /// The connection that is used for `peer`: the newest, since its peer has shown life last. An older one may be all that is left of a
     /// process that was restarted.
-    fn slot_of(&self, peer: &PeerId) -> Option<usize> {
+    pub(super) fn slot_of(&self, peer: &PeerId) -> Option<usize> {
         self.peers.get(peer)?.last().copied()
     }
 
@@ -321,6 +321,7 @@ impl Node {
         let index = conn.add(role, machine, priority, reserve)?;
         let name = conn.stream_ref(index)?;
         conn.opening.push_back((index, name.serial));
+        conn.to_open = true;
         self.activate(slot);
         Some(name)
     }
@@ -331,16 +332,23 @@ impl Node {
 
     /// Tells all peers what has changed about this node.
     fn push_identity(&mut self) {
+        self.own_version = self.own_version.saturating_add(1);
         let slots: Vec<usize> = self.peers.values().flatten().copied().collect();
-        for slot in slots {
-            let pushes = |conn: &ConnState| {
-                conn.identity.as_ref().is_some_and(|identity| identity.protocols.iter().any(|name| name == identify::PUSH_NAME))
-            };
-            if self.conn(slot).is_some_and(pushes) {
-                let message = self.own_identity(slot);
-                let machine = Box::new(identify::Tell::push(message));
-                let _ = self.open_stream(slot, Role::Own, machine, Priority::Normal, 0);
-            }
+        slots.into_iter().for_each(|slot| self.push_identity_to(slot));
+    }
+
+    /// Tells one peer what has changed since it was told last, if it takes that. One that has not been told anything asks by itself; of one that
+    /// is not known yet to take it, this is asked again when it has said what it speaks.
+    pub(super) fn push_identity_to(&mut self, slot: usize) {
+        let version = self.own_version;
+        let wants = |conn: &ConnState| {
+            let pushes = |identity: &Arc<Identity>| identity.protocols.iter().any(|name| name == identify::PUSH_NAME);
+            conn.told_version.is_some_and(|told| told != version) && conn.identity.as_ref().is_some_and(pushes)
+        };
+        if self.conn(slot).is_some_and(wants) {
+            let message = self.own_identity(slot);
+            let machine = Box::new(identify::Tell::push(message));
+            let _ = self.open_stream(slot, Role::Own, machine, Priority::Normal, 0);
         }
     }
 

@@ -78,6 +78,10 @@ impl super::state::ConnState {
 impl Node {
     /// What we say to the peer in `slot`.
     pub(super) fn own_identity(&mut self, slot: usize) -> Bytes {
+        let version = self.own_version;
+        if let Some(conn) = self.conn_mut(slot) {
+            conn.told_version = Some(version);
+        }
         let key = self.config.keypair.public().encode_protobuf();
         let conn = self.conn(slot).map(|conn| (conn.address().to_vec(), conn.path().scope));
         let (observed, path) = conn.unzip();
@@ -151,6 +155,7 @@ impl Node {
             conn.identity = Some(identity.clone());
         }
         self.events.push_back(Event::Identified { peer, identity });
+        self.push_identity_to(slot);
         work
     }
 

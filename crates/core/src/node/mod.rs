@@ -30,6 +30,7 @@ mod fault_tests;
 mod identity;
 mod jam;
 mod mobility;
+mod packets;
 mod pipes;
 mod places;
 mod raw;
@@ -175,6 +176,15 @@ pub enum Event {
         /// The number that [`Node::serve_stream`] gave.
         protocol: usize,
     },
+    /// A packet has come.
+    Packet {
+        /// Who sent it.
+        peer: PeerId,
+        /// The number that [`Node::serve_packets`] gave.
+        protocol: usize,
+        /// What it says.
+        body: bytes::Bytes,
+    },
     /// A raw stream may be read or written again.
     Ready {
         /// The stream.
@@ -236,6 +246,8 @@ pub struct Node {
     counters: Counters,
     abuse: Abuse,
     own: Own,
+    /// Counts the changes of what it says of itself.
+    own_version: u64,
     wall: Arc<dyn WallClock>,
     book: Book,
     /// All that the book may hold.
@@ -313,6 +325,7 @@ impl Node {
             events: VecDeque::new(),
             counters: Counters::default(),
             own: Own::default(),
+            own_version: 0,
             wall: env.wall.clone(),
             closing: false,
             outputs: Vec::new(),

@@ -53,7 +53,10 @@ impl Node {
         self.watch_for_jam(now, slot);
         self.send_later(slot);
         let more = self.conn(slot).is_some_and(|conn| {
-            (!conn.inbox.is_empty() && conn.quic.wants_input()) || conn.timer_due.is_some() || !conn.ready.is_empty()
+            (!conn.inbox.is_empty() && conn.quic.wants_input())
+                || conn.timer_due.is_some()
+                || !conn.ready.is_empty()
+                || conn.to_open
         });
         (cost, more)
     }
@@ -161,6 +164,7 @@ impl Node {
             };
             match conn.quic.poll() {
                 None => return,
+                Some(ConnEvent::Packets) => self.take_packets(now, slot),
                 Some(ConnEvent::Connected) => self.connected(now, slot),
                 Some(ConnEvent::Lost(lost)) => {
                     self.accuse_lost(now, slot, &lost);
@@ -291,6 +295,7 @@ impl Node {
         if !matches!(conn.phase, Phase::Open(_)) {
             return;
         }
+        conn.to_open = false;
         let mut starved = false;
         let mut opened = 0u64;
         while let Some((index, serial)) = conn.opening.front().copied() {

@@ -292,6 +292,8 @@ pub(super) struct ConnState {
     pub(super) ready: VecDeque<usize>,
     /// Streams of ours that the peer's credit or our memory has no room for yet, by name and in order.
     pub(super) opening: VecDeque<(usize, u32)>,
+    /// Some of them came since it was last tried.
+    pub(super) to_open: bool,
     /// The peer allows no further stream now; it will say when it does.
     pub(super) no_credit: bool,
     /// How many streams of the peer are worked on, by protocol number.
@@ -315,6 +317,8 @@ pub(super) struct ConnState {
     /// How often the peer had said that it is blocked when that was last acted on.
     pub(super) jam_blocked: u64,
     pub(super) identity: Option<Arc<Identity>>,
+    /// Which version of what this node says of itself its peer was told last.
+    pub(super) told_version: Option<u64>,
     /// When it began; from the end of the handshake on, when that was.
     pub(super) since: Instant,
     /// When something that its peer has sent was last opened.
@@ -375,6 +379,7 @@ impl ConnState {
             serial: 0,
             ready: VecDeque::new(),
             opening: VecDeque::new(),
+            to_open: false,
             no_credit: false,
             active: BTreeMap::new(),
             waiting: BTreeMap::new(),
@@ -388,6 +393,7 @@ impl ConnState {
             jam_mark: 0,
             jam_blocked: 0,
             identity: None,
+            told_version: None,
             since: start.now,
             heard: start.now,
             rival: false,

@@ -285,6 +285,8 @@ impl Node {
             Served::Identify => (Role::Answer(protocol), Box::new(identify::Tell::answer(told))),
             Served::IdentifyPush => (Role::Answer(protocol), Box::new(identify::Hear::pushed())),
             Served::Ping => (Role::Answer(protocol), Box::new(ping::Echo::new())),
+            // No stream is agreed on for it.
+            Served::Packets(_) => return,
             Served::Topics => (Role::Subscriber { protocol, topic: None }, Box::new(topic::Teller::new(stretch[0]))),
         };
         let Some(stream) = conn.streams.get_mut(index) else {

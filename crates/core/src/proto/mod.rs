@@ -2,6 +2,7 @@
 
 pub mod identify;
 pub mod pace;
+pub mod packet;
 pub mod ping;
 pub mod raw;
 pub mod request;
@@ -10,6 +11,7 @@ pub mod topic;
 
 use std::time::Duration;
 
+pub use packet::{PacketError, PacketProtocol};
 pub use raw::{Idle, StreamProtocol};
 pub use request::{Framing, Request};
 
@@ -38,6 +40,7 @@ pub(crate) enum Served {
     IdentifyPush,
     Ping,
     Topics,
+    Packets(&'static PacketProtocol),
 }
 
 /// One protocol that this node answers.
@@ -74,7 +77,7 @@ impl Registry {
         if let Err(error) = strait_wire::multistream::check_name(entry.name) {
             return refuse(error.to_string());
         }
-        if self.find(entry.name).is_some() {
+        if self.entries.iter().any(|known| known.name == entry.name) {
             return refuse("it is served already".to_owned());
         }
         if self.entries.len() >= PROTOCOLS_MAX {
@@ -84,8 +87,18 @@ impl Registry {
         Ok(self.entries.len().saturating_sub(1))
     }
 
+    /// What a stream is opened for: never packets (PK-05).
     pub(crate) fn find(&self, name: &str) -> Option<usize> {
-        self.entries.iter().position(|entry| entry.name == name)
+        self.entries.iter().position(|entry| entry.name == name && !matches!(entry.served, Served::Packets(_)))
+    }
+
+    /// What a packet with this tag is for.
+    pub(crate) fn packets(&self, tag: [u8; packet::TAG_BYTES]) -> Option<usize> {
+        self.entries.iter().position(|entry| matches!(entry.served, Served::Packets(def) if packet::tag(def.name) == tag))
+    }
+
+    pub(crate) fn name(&self, number: usize) -> &'static str {
+        self.entries.get(number).map_or("", |entry| entry.name)
     }
 
     pub(crate) fn get(&self, number: usize) -> Option<Entry> {

@@ -154,6 +154,9 @@ impl Interest {
     }
 }
 
+/// It holds none of them.
+type Types<K, V, M> = fn() -> (K, V, M);
+
 /// A subscription to a topic of one peer. Nothing is sent before the first [`next`](Self::next); dropping it ends it.
 #[derive(Debug)]
 pub struct Subscription<K, V, M> {
@@ -169,7 +172,7 @@ pub struct Subscription<K, V, M> {
     /// How long to wait before the next attempt, after one that has failed.
     rest: Option<Duration>,
     ended: Option<SubscribeError>,
-    types: PhantomData<fn() -> (K, V, M)>,
+    types: PhantomData<Types<K, V, M>>,
 }
 
 impl Node {

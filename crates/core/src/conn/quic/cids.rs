@@ -20,10 +20,7 @@ pub(crate) struct CidMaker {
 impl CidMaker {
     /// `key` is that of the mark.
     pub(super) fn new(key: [u8; 32], random: &mut Random) -> CidMaker {
-        CidMaker {
-            key: hmac::Key::new(hmac::HMAC_SHA256, &key),
-            random: Arc::new(Mutex::new(Random::new(random.seed()))),
-        }
+        CidMaker { key: hmac::Key::new(hmac::HMAC_SHA256, &key), random: Arc::new(Mutex::new(Random::new(random.seed()))) }
     }
 
     fn mark(&self, body: &[u8]) -> [u8; 3] {
