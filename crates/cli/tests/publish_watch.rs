@@ -1,14 +1,12 @@
 //! `strait publish` and `strait watch`, as programs.
 
-#[path = "common/command.rs"]
-mod command;
 mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
-use command::{assert_code, assert_explained, events, run, signal, strait};
+use common::command::{assert_code, assert_explained, events, run, signal, strait};
 use serde_json::{Value, json};
 
 /// A running command; killed when dropped.
