@@ -4,7 +4,7 @@ mod common;
 
 use common::command::*;
 use common::*;
-use strait_cli::ticket::Ticket;
+use strait_cli::ticket::{Contact, Ticket};
 
 /// TR-12: a mistyped ticket is told as such, without any attempt to reach anybody.
 #[test]
@@ -21,6 +21,18 @@ fn bad_tickets() {
         assert_eq!((json["event"].as_str(), json["code"].as_u64()), (Some("error"), Some(3)));
         assert!(contents(to.path()).is_empty());
     }
+}
+
+/// TR-14: a ticket that names a node is told from one that cannot be read.
+#[test]
+fn a_ticket_of_a_node() {
+    let to = tempfile::tempdir().unwrap();
+    let peer = strait_cli::keyfile::fresh().unwrap().public().to_peer_id();
+    let output = get(&Contact { peer, addrs: vec![] }.to_string(), &to.path().join("new"), &[]);
+    assert_code(&output, 3);
+    assert_explained(&output);
+    assert!(code_of(&output).1.contains("this ticket names a node and not files"), "{output:?}");
+    assert!(contents(to.path()).is_empty());
 }
 
 /// TR-13: a provider with another identity is not asked for anything.

@@ -3,18 +3,18 @@
 use std::time::Duration;
 
 use serde_json::json;
-use strait_core::{Multiaddr, PeerId};
+use strait_core::PeerId;
 
 use super::{print_json, print_line};
 use crate::args::Ping;
 use crate::exit::{Code, Failure};
 use crate::net::Nodes;
-use crate::ticket::{TEXT_MAX, Ticket};
+use crate::ticket::Contact;
 use crate::{keyfile, net};
 
 /// Connects and measures.
 pub(super) async fn run(args: Ping, nodes: &Nodes) -> Result<(), Failure> {
-    let (peer, addrs) = target(&args.target)?;
+    let Contact { peer, addrs } = Contact::read(&args.target)?;
     let node = nodes.start(keyfile::fresh()?, None).await?;
     net::connect(&node, peer, &addrs).await?;
     if !args.json {
@@ -47,27 +47,6 @@ pub(super) async fn run(args: Ping, nodes: &Nodes) -> Result<(), Failure> {
         return Err(Failure::new(Code::Lost, "no ping was answered", why, "check that the other side still runs"));
     }
     Ok(())
-}
-
-/// Reads a ticket, or an address that ends with the identity.
-fn target(text: &str) -> Result<(PeerId, Vec<Multiaddr>), Failure> {
-    let text = text.trim();
-    if !text.starts_with('/') {
-        let ticket: Ticket = text.parse()?;
-        return Ok((ticket.peer, ticket.addrs));
-    }
-    let bad = |what: String| {
-        let next = "use a ticket, or an address such as /ip4/192.0.2.1/udp/4001/quic-v1/p2p/12D3Koo...";
-        Failure::new(Code::BadTicket, what, "a part was lost when it was copied", next)
-    };
-    if text.len() > TEXT_MAX {
-        return Err(bad("this address is too long".to_owned()));
-    }
-    let (place, identity) =
-        text.rsplit_once("/p2p/").ok_or_else(|| bad("this address does not end with /p2p/ and an identity".to_owned()))?;
-    let peer = identity.parse().map_err(|error| bad(format!("the identity in this address cannot be read: {error}")))?;
-    let addr = place.parse().map_err(|error| bad(format!("this address cannot be read: {error}")))?;
-    Ok((peer, vec![addr]))
 }
 
 fn millis(time: Duration) -> String {
@@ -124,18 +103,5 @@ mod tests {
         assert_eq!(times.average(), Duration::ZERO);
         [3, 1, 2].into_iter().for_each(|ms| times.add(Duration::from_millis(ms)));
         assert_eq!(times.line(4), "3 of 4 answered, min 1.000 ms, avg 2.000 ms, max 3.000 ms");
-    }
-
-    #[test]
-    fn tickets_and_addresses_are_read_and_other_texts_are_not() {
-        let peer = keyfile::fresh().unwrap().public().to_peer_id();
-        let addr: Multiaddr = "/ip4/192.0.2.1/udp/4001/quic-v1".parse().unwrap();
-        assert_eq!(target(&format!("{addr}/p2p/{peer}")).unwrap(), (peer, vec![addr.clone()]));
-        let ticket = Ticket { peer, addrs: vec![addr.clone()], root: blake3::hash(b"") };
-        assert_eq!(target(&ticket.to_string()).unwrap(), (peer, vec![addr.clone()]));
-        let long = "/ip4/1.2.3.4".repeat(1000);
-        for text in ["", "hello", &addr.to_string(), &format!("{addr}/p2p/xyz"), &format!("/ip9/1/p2p/{peer}"), &long] {
-            assert_eq!(target(text).unwrap_err().code, Code::BadTicket, "{text}");
-        }
     }
 }

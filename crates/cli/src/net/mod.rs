@@ -182,7 +182,7 @@ pub async fn connect(node: &Node, peer: PeerId, addrs: &[Multiaddr]) -> Result<(
             Code::Unreachable,
             format!("no address of {peer} is known"),
             why,
-            "ask the sender for a new ticket",
+            "ask the other side for a new ticket",
         ));
     }
     node.connect(peer, addrs).await.map_err(|error| connect_failure(&error, addrs))
@@ -197,13 +197,13 @@ fn connect_failure(error: &ConnectError, addrs: &[Multiaddr]) -> Failure {
     let alike = |code: fn(&DialError) -> bool| error.attempts.iter().all(|attempt| code(&attempt.error));
     let why = match () {
         () if alike(|error| matches!(error, DialError::NothingListens)) => {
-            "the machine is there, and nothing listens at that port: the sender was stopped, or started again at another port"
+            "the machine is there, and nothing listens at that port: the other side was stopped, or started again at another port"
         }
         () if alike(|error| matches!(error, DialError::NoWay(_))) => "this machine is offline, or has not got that IP version",
         () if alike(|error| matches!(error, DialError::Name { .. })) => {
             "the name in the address is wrong, or no name server answers"
         }
-        () => "the sender was stopped, it is on another network, or a firewall is in between",
+        () => "the other side was stopped, it is on another network, or a firewall is in between",
     };
     Failure { what: error.to_string(), why: why.to_owned(), ..failure }
 }
@@ -215,7 +215,7 @@ fn dial_failure(error: &DialError, addrs: &[Multiaddr]) -> Failure {
             Code::WrongIdentity,
             format!("another node answers there: wanted {wanted}, found {found}"),
             "the address was given to another machine, or somebody is in between and pretends",
-            "ask the sender for a new ticket; nothing was asked of the other node",
+            "ask the other side for a new ticket; nothing was asked of the other node",
         ),
         DialError::Incompatible(_) => Failure::new(
             Code::Incompatible,
@@ -226,8 +226,8 @@ fn dial_failure(error: &DialError, addrs: &[Multiaddr]) -> Failure {
         _ => Failure::new(
             Code::Unreachable,
             format!("could not reach the other side at {places}: {error}"),
-            "the sender was stopped, it is on another network, or a firewall is in between",
-            "check that `strait send` still runs, and that both machines are on the same network",
+            "the other side was stopped, it is on another network, or a firewall is in between",
+            "check that strait still runs there, and that both machines are on the same network",
         ),
     }
 }
