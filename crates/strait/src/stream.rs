@@ -133,6 +133,24 @@ impl SendHalf {
         Ok(())
     }
 
+    /// Waits until the stream is over: the connection was lost, the peer has reset it, or (`None`) both directions have ended. For who has nothing to
+    /// write for now, and must not find out only when it has. Safe to cancel.
+    pub async fn ended(&mut self) -> Option<StreamError> {
+        let common = &self.common;
+        poll_fn(|context| {
+            let mut state = common.shared.lock();
+            let Some(wait) = state.raw.get_mut(&common.name) else {
+                return Poll::Ready(Some(StreamError::ClosedHere));
+            };
+            if let Some(ended) = &wait.ended {
+                return Poll::Ready(ended.clone());
+            }
+            wait.writer = Some(context.waker().clone()); // this half is borrowed, so nobody writes meanwhile
+            Poll::Pending
+        })
+        .await
+    }
+
     /// Ends this direction in order, behind what was written. The other goes on.
     ///
     /// # Errors
