@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use common::command::*;
+use common::tcp::over;
 use common::*;
 use strait_cli::ticket::Contact;
 
@@ -33,8 +34,10 @@ fn waiting(more: &[&str]) -> (Side, String) {
     (side, ticket)
 }
 
-fn code(mut running: Running) -> Option<i32> {
-    running.child.wait().unwrap().code()
+/// Fails, with what it said, unless it ends with this code.
+fn ends(mut running: Running, code: i32) {
+    let got = running.child.wait().unwrap().code();
+    assert_eq!(got, Some(code), "{}", running.said());
 }
 
 fn read_all(mut from: ChildStdout) -> Vec<u8> {
@@ -46,8 +49,12 @@ fn read_all(mut from: ChildStdout) -> Vec<u8> {
 /// PI-04, PI-05, PI-06: bytes of all values go both ways at once, whole, and both sides end well.
 #[test]
 fn fifty_megabytes_both_ways() {
+    ["udp", "tcp"].into_iter().for_each(fifty_megabytes);
+}
+
+fn fifty_megabytes(transport: &str) {
     let (one, ticket) = waiting(&[]);
-    let two = side(&[&ticket]);
+    let two = side(&[&over(&ticket, transport)]);
     let (there, back) = (pattern(50 << 20, 1), pattern((30 << 20) + 1, 2));
     std::thread::scope(|scope| {
         let (mut to_one, mut to_two) = (one.input, two.input);
@@ -57,14 +64,19 @@ fn fifty_megabytes_both_ways() {
         assert_eq!(blake3::hash(&read_all(one.output)), blake3::hash(&back));
         assert_eq!(got.join().unwrap(), blake3::hash(&there));
     });
-    assert_eq!((code(one.running), code(two.running)), (Some(0), Some(0)));
+    ends(one.running, 0);
+    ends(two.running, 0);
 }
 
 /// PI-05: an end of stdin is an end of stdout at the other side, while the other direction goes on for as long as it likes.
 #[test]
 fn one_direction_ends_and_the_other_goes_on() {
+    ["udp", "tcp"].into_iter().for_each(one_direction_ends);
+}
+
+fn one_direction_ends(transport: &str) {
     let (one, ticket) = waiting(&[]);
-    let two = side(&[&ticket]);
+    let two = side(&[&over(&ticket, transport)]);
     drop(one.input);
     assert_eq!(read_all(two.output), b"", "the reader of stdout sees the end");
     let (mut input, mut output) = (two.input, one.output);
@@ -76,7 +88,20 @@ fn one_direction_ends_and_the_other_goes_on() {
     }
     drop(input);
     assert_eq!(read_all(output), b"");
-    assert_eq!((code(one.running), code(two.running)), (Some(0), Some(0)));
+    ends(one.running, 0);
+    ends(two.running, 0);
+}
+
+/// PI-06: neither leaves before the other has read its last word, however often it is tried.
+#[test]
+fn both_sides_end_well_each_time() {
+    for round in 0..20 {
+        let (one, ticket) = waiting(&[]);
+        let two = side(&[&over(&ticket, ["udp", "tcp"][round % 2])]);
+        drop((one.input, two.input));
+        ends(one.running, 0);
+        ends(two.running, 0);
+    }
 }
 
 /// PI-03: it takes one peer, then no other; with --allow nobody else at all.
@@ -104,7 +129,9 @@ fn others_are_refused() {
     assert_code(&late, 13);
     assert!(code_of(&late).1.contains("somebody else has that pipe already"));
     drop((three.input, four.input));
-    assert_eq!((code(three.running), code(four.running)), (Some(0), Some(0)), "who was first is not disturbed");
+    // Who was first is not disturbed.
+    ends(three.running, 0);
+    ends(four.running, 0);
 }
 
 /// PI-07: what is cut does not end well, at neither side, whichever way it is cut.
@@ -116,16 +143,16 @@ fn a_cut_has_its_code() {
     two.output.read_exact(&mut [0]).unwrap();
     assert_eq!(one.running.signal("TERM"), Some(143));
     assert_eq!(two.running.child.wait().unwrap().code(), Some(15));
-    two.running.says("error: the other side has cut the pipe");
+    two.running.says("cut");
 
     // Nobody reads what comes out at one side.
     let (mut one, ticket) = waiting(&[]);
     let two = side(&[&ticket]);
     drop(two.output);
     let _ = one.input.write_all(&pattern(1 << 20, 3)); // it may have ended before it took all
-    assert_eq!(code(two.running), Some(19));
+    ends(two.running, 19);
     assert_eq!(one.running.child.wait().unwrap().code(), Some(15));
-    one.running.says("the other side has cut the pipe");
+    one.running.says("cut");
 }
 
 /// PI-08: who does not read its output holds up the other's input, and no memory is filled instead.

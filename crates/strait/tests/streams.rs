@@ -90,6 +90,38 @@ async fn stop_reaches_the_writer() {
     assert_eq!(error, StreamError::Stopped(7));
 }
 
+/// Who has nothing to write learns all the same that the stream is over, and how.
+#[tokio::test]
+async fn the_end_is_told_to_who_does_not_write() {
+    let (client, server) = pair().await;
+    server
+        .serve_streams(&CHAT, Priority::Normal, async |stream: Stream| {
+            let (mut send, mut recv) = stream.split();
+            send.finish().expect("finishes");
+            match recv.read(1).await.expect("reads").as_deref() {
+                Some(b"s") => recv.stop(7),
+                Some(b"e") => assert_eq!(recv.read(1).await, Ok(None)),
+                _ => tokio::time::sleep(Duration::from_secs(60)).await,
+            }
+        })
+        .expect("serves");
+    let begin = async |word: &'static [u8]| {
+        let (mut send, mut recv) = client.open(server.peer_id(), &CHAT).await.expect("opens").split();
+        assert_eq!(recv.read(1).await, Ok(None), "its direction has ended");
+        let early = tokio::time::timeout(Duration::from_millis(50), send.ended()).await;
+        assert!(early.is_err(), "ours has not: {early:?}");
+        send.write_all(word).await.expect("writes");
+        send
+    };
+    assert_eq!(begin(b"s").await.ended().await, Some(StreamError::Stopped(7)));
+    let mut send = begin(b"e").await;
+    send.finish().expect("finishes");
+    assert_eq!(send.ended().await, None, "an end in order");
+    let mut send = begin(b"wait").await;
+    let (ended, ()) = tokio::join!(send.ended(), server.close());
+    assert!(matches!(ended, Some(StreamError::Lost(_) | StreamError::Stopped(_))), "{ended:?}");
+}
+
 #[tokio::test]
 async fn an_unknown_protocol_is_named() {
     let (client, server) = pair().await;

@@ -1,10 +1,10 @@
 //! `strait forward expose` and `strait forward open`
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use strait_core::PeerId;
 use tokio::task::JoinSet;
 
 use super::{print_json, print_line};
@@ -86,36 +86,40 @@ pub(super) async fn open(args: Open, nodes: &Nodes) -> Result<(), Failure> {
 
 /// The same is told again only after so long: what fails once for a program that tries on fails a thousand times.
 const AGAIN: Duration = Duration::from_secs(10);
+/// Different things that are told in this time, at most: who has many identities must not fill a terminal or a log.
+const TOLD_MAX: usize = 64;
 
 /// Tells what happens: to people on stderr, and what went wrong to programs too. Repetitions are left out.
 struct Teller {
     progress: Arc<Progress>,
-    last: Mutex<Option<(String, Instant)>>,
-    met: Mutex<Option<PeerId>>,
+    told: Mutex<BTreeMap<String, Instant>>,
 }
 
 impl Teller {
     fn new(progress: Arc<Progress>) -> Teller {
-        Teller { progress, last: Mutex::new(None), met: Mutex::new(None) }
+        Teller { progress, told: Mutex::default() }
     }
 
-    fn wrong(&self, line: String, event: &Value) {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.as_ref().is_some_and(|(told, at)| *told == line && at.elapsed() < AGAIN) {
-            return;
+    /// Whether this was not told lately, and will be now.
+    fn is_new(&self, line: &str, now: Instant) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.retain(|_, at| now.saturating_duration_since(*at) < AGAIN);
+        told.len() < TOLD_MAX && !told.contains_key(line) && told.insert(line.to_owned(), now).is_none()
+    }
+
+    fn wrong(&self, line: &str, event: &Value) {
+        if self.is_new(line, Instant::now()) {
+            self.progress.say(line);
+            self.progress.event(event);
         }
-        self.progress.say(&line);
-        self.progress.event(event);
-        *last = Some((line, Instant::now()));
     }
 
     fn exposed(&self, told: &Told) {
         match told {
             Told::Opened(peer, target) => {
-                let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
-                if *met != Some(*peer) {
-                    *met = Some(*peer);
-                    self.progress.say(&format!("{peer} has opened {target}"));
+                let line = format!("{peer} uses {target}");
+                if self.is_new(&line, Instant::now()) {
+                    self.progress.say(&line);
                 }
             }
             Told::Refused(peer, target, status) => {
@@ -129,11 +133,11 @@ impl Teller {
                         format!("{named} could not be reached for {peer}: {}", word.replace('_', " "))
                     }
                 };
-                self.wrong(line, &json!({"event": "refused", "peer": peer.to_string(), "target": target, "why": word}));
+                self.wrong(&line, &json!({"event": "refused", "peer": peer.to_string(), "target": target, "why": word}));
             }
             Told::Malformed(peer) => {
                 let event = json!({"event": "refused", "peer": peer.to_string(), "target": null, "why": "malformed"});
-                self.wrong(format!("{peer} does not keep to the protocol, or was too slow to say what it wants"), &event);
+                self.wrong(&format!("{peer} does not keep to the protocol, or was too slow to say what it wants"), &event);
             }
             // As TCP has it, ends of all kinds are everyday business.
             Told::Ended(..) => {}
@@ -144,19 +148,33 @@ impl Teller {
         let event = |target: Option<String>, why: &str| json!({"event": "refused", "target": target, "why": why});
         match happened {
             Happened::Failed(target, failure) => {
-                self.wrong(failure.to_string(), &event(target.as_ref().map(ToString::to_string), &failure.what));
+                self.wrong(&failure.to_string(), &event(target.as_ref().map(ToString::to_string), &failure.what));
             }
             Happened::Crowded => {
                 let line = format!("a connection was reset: {LOCAL_MAX} are open or wait already");
-                self.wrong(line, &event(None, "too_many"));
+                self.wrong(&line, &event(None, "too_many"));
             }
             Happened::Listener(error) => {
-                self.wrong(format!("cannot accept connections: {error}; it is tried again"), &event(None, error));
+                self.wrong(&format!("cannot accept connections: {error}; it is tried again"), &event(None, error));
             }
             Happened::Ended(Carried::Stream(error @ strait::StreamError::Lost(_))) => {
-                self.wrong(format!("open connections were reset: {error}; the next one dials again"), &event(None, "lost"));
+                self.wrong(&format!("open connections were reset: {error}; the next one dials again"), &event(None, "lost"));
             }
             Happened::Ended(_) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_is_bounded() {
+        let (teller, start) = (Teller::new(Arc::new(Progress::new(true))), Instant::now());
+        assert!(teller.is_new("a", start) && !teller.is_new("a", start) && teller.is_new("b", start));
+        let new = (0..1000).filter(|number| teller.is_new(&number.to_string(), start)).count();
+        assert_eq!(new, TOLD_MAX - 2);
+        assert!(teller.is_new("a", start + AGAIN));
     }
 }

@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::args::Pipe;
 use crate::exit::{Code, Failure};
 use crate::net::Nodes;
-use crate::pipe::{self, Broken, Waiting};
+use crate::pipe::{self, Broken, Waiting, Word};
 use crate::ticket::Contact;
 use crate::{keyfile, net};
 
@@ -20,13 +20,13 @@ pub(super) async fn run(args: Pipe, nodes: &Nodes) -> Result<(), Failure> {
             eprintln!("{line}");
         }
     };
-    let (node, halves) = match &args.ticket {
+    let (node, peer, halves, word) = match &args.ticket {
         Some(ticket) => {
             let contact = Contact::read(ticket)?;
             let node = nodes.start(keypair, None).await?;
             let halves = pipe::open(&node, &contact).await?;
             say(format!("joined with {}", contact.peer));
-            (node, halves)
+            (node, contact.peer, halves, Word::Last)
         }
         None => {
             let node = nodes.start_as(keypair, args.door.listen, &args.door.announce).await?;
@@ -39,11 +39,15 @@ pub(super) async fn run(args: Pipe, nodes: &Nodes) -> Result<(), Failure> {
             eprintln!("{}", Contact { peer: node.peer_id(), addrs: net::for_ticket(&node.told_addrs()) });
             let (peer, send, recv) = waiting.first().await?;
             say(format!("joined with {peer}"));
-            (node, (send, recv))
+            (node, peer, (send, recv), Word::First)
         }
     };
-    let joined = pipe::join(halves, input()?, output()?, close_output).await.map_err(failure)?;
-    node.close().await;
+    let joined = pipe::join(halves, word, input()?, output()?, close_output).await;
+    if joined.is_ok() && word == Word::Last {
+        pipe::gone(&node, peer).await;
+    }
+    node.close().await; // also after a failure: the other side must learn of it now, and not by silence
+    let joined = joined.map_err(failure)?;
     say(format!("both directions have ended: {} bytes sent, {} received", joined.sent, joined.received));
     Ok(())
 }

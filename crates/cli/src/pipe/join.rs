@@ -46,6 +46,16 @@ impl From<StreamError> for Broken {
     }
 }
 
+/// Whose word that all was taken comes last. Who has said the first one and hears the last is done, and so is who says the last, but has to keep the
+/// connection until the other has gone: bytes that were not read yet are lost with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// Says so as soon as it is so: the side that waited.
+    First,
+    /// Says so when the other has: the side that connected.
+    Last,
+}
+
 /// Carries bytes both ways until both have ended and both sides have taken all. `closed` is called when nothing more comes, so that whoever
 /// reads the output sees its end while the other direction goes on.
 ///
@@ -53,12 +63,27 @@ impl From<StreamError> for Broken {
 /// [`Broken`]; the other side is told that the stream is cut (PI-07).
 pub async fn join<W: AsyncWrite + Unpin>(
     (mut send, mut recv): (SendHalf, RecvHalf),
+    word: Word,
     input: impl AsyncRead + Unpin,
     output: W,
     closed: impl FnOnce(W) -> io::Result<()>,
 ) -> Result<Joined, Broken> {
     let (taken, all_taken) = oneshot::channel();
-    let both = tokio::try_join!(up(&mut send, input, all_taken), down(&mut recv, output, closed, taken));
+    let down = async {
+        let received = take(&mut recv, output, closed).await?;
+        if word == Word::Last {
+            mark(&mut recv).await?;
+        }
+        let _ = taken.send(()); // the other direction may have failed, and says so
+        if word == Word::First {
+            mark(&mut recv).await?;
+        }
+        match recv.read(1).await? {
+            None => Ok(received),
+            Some(_) => Err(Broken::Malformed),
+        }
+    };
+    let both = tokio::try_join!(up(&mut send, input, all_taken), down);
     match both {
         Ok((sent, received)) => Ok(Joined { sent, received }),
         Err(broken) => {
@@ -102,11 +127,11 @@ async fn up(send: &mut SendHalf, mut input: impl AsyncRead + Unpin, all_taken: o
     Ok(sent)
 }
 
-async fn down<W: AsyncWrite + Unpin>(
+/// All that comes, until its end.
+async fn take<W: AsyncWrite + Unpin>(
     recv: &mut RecvHalf,
     mut output: W,
     closed: impl FnOnce(W) -> io::Result<()>,
-    taken: oneshot::Sender<()>,
 ) -> Result<u64, Broken> {
     let mut received = 0u64;
     loop {
@@ -123,9 +148,13 @@ async fn down<W: AsyncWrite + Unpin>(
         output.flush().await.map_err(Broken::Output)?;
     }
     closed(output).map_err(Broken::Output)?;
-    let _ = taken.send(()); // the other direction may have failed, and says so
-    match (frame_len(recv).await?, recv.read(1).await?) {
-        (0, None) => Ok(received),
+    Ok(received)
+}
+
+/// The other side's word that it has taken all.
+async fn mark(recv: &mut RecvHalf) -> Result<(), Broken> {
+    match frame_len(recv).await? {
+        0 => Ok(()),
         _ => Err(Broken::Malformed),
     }
 }

@@ -4,7 +4,7 @@
 
 mod join;
 
-pub use join::{Broken, Joined, join};
+pub use join::{Broken, Joined, Word, join};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,6 +25,10 @@ pub const PROTOCOL: StreamProtocol = StreamProtocol::new("/strait/pipe/1", 1, Id
 
 /// The code that a stream is reset with when this side goes on no longer (PI-07).
 pub const CODE_CUT: u32 = 1;
+/// Who has the last word keeps the connection for so long, if the other does not end it (PI-06).
+const KEPT: Duration = Duration::from_secs(5);
+/// How often it looks.
+const LOOK: Duration = Duration::from_millis(10);
 /// The answer takes no longer (PI-02).
 const ANSWER: Duration = Duration::from_secs(30);
 
@@ -105,6 +109,16 @@ pub async fn open(node: &Node, contact: &Contact) -> Result<(SendHalf, RecvHalf)
         }
     };
     Err(Failure::new(Code::NotServed, what, why, next))
+}
+
+/// Waits until the other side has ended the connection, once all is done: it may still have to read the last word (PI-06).
+pub async fn gone(node: &Node, peer: PeerId) {
+    let gone = async {
+        while node.is_connected(peer) {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    let _ = timeout(KEPT, gone).await; // past it there is nothing more that could be done
 }
 
 /// What an error of the stream means for people.
