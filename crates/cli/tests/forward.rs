@@ -119,9 +119,7 @@ fn more_than_are_carried_wait_for_their_turn() {
                 let mut tcp = connect(at);
                 assert!(echoes(&mut tcp, 7).unwrap());
                 open.fetch_add(1, Ordering::Relaxed);
-                while open.load(Ordering::Relaxed) < most {
-                    std::thread::sleep(Duration::from_millis(5));
-                }
+                until("as many as may be open are", || open.load(Ordering::Relaxed) >= most);
             });
         }
     });
@@ -156,9 +154,7 @@ fn a_client_that_never_reads_holds_up_only_its_server() {
     assert!(before < 100 << 20, "{before} bytes were taken of a server whose client reads nothing");
     assert!(echoes(&mut connect(&at[1]), 3).unwrap());
     close_with_unread(never);
-    while ended.load(Ordering::Relaxed) == 0 {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    until("the server's connection is reset too", || ended.load(Ordering::Relaxed) == 1);
 }
 
 /// Ctrl-C and SIGTERM end both sides with their codes. What was open is reset, not ended (FW-08).
@@ -171,11 +167,10 @@ fn signals_end_both_sides() {
         let (mut open, at) = open(&ticket, &["0"]);
         let mut tcp = connect(&at[0]);
         assert!(echoes(&mut tcp, 1).unwrap());
-        let first = if name == "TERM" { &mut open } else { &mut expose };
-        assert_eq!(first.signal(name), Some(code));
+        assert_eq!(if name == "TERM" { &mut open } else { &mut expose }.signal(name), Some(code));
         assert_eq!(tcp.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
-        let second = if name == "TERM" { &mut expose } else { &mut open };
-        assert_eq!(second.signal(name), Some(code));
+        assert!(!open.said().contains("nothing was heard"), "it was told, and did not find out by silence: {}", open.said());
+        assert_eq!(if name == "TERM" { &mut expose } else { &mut open }.signal(name), Some(code));
     }
 }
 

@@ -26,7 +26,9 @@ async fn node() -> Node {
 async fn pair(target: SocketAddr, opening: Duration) -> (Node, Node) {
     let (exposing, attacker) = (node().await, node().await);
     let deadlines = Deadlines { opening, ..Deadlines::default() };
-    Exposed::new(vec![target.to_string().parse().unwrap()], vec![], deadlines, |_| ()).serve(&exposing).unwrap();
+    let exposed = Exposed::new(vec![target.to_string().parse().unwrap()], vec![], deadlines, |_| ());
+    // As long as the test's process.
+    std::mem::forget(exposed.serve(&exposing).unwrap());
     attacker.connect(exposing.peer_id(), &exposing.listen_addrs()).await.unwrap();
     (exposing, attacker)
 }

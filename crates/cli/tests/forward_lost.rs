@@ -31,8 +31,6 @@ fn the_local_port_outlives_the_other_node() {
 
     let (_again, _) = start(&format!("127.0.0.1:{port}"));
     // Whoever was not there is left alone for a while, so it may take several.
-    while !echoes(&mut connect(&local[0]), 2).unwrap_or(false) {
-        std::thread::sleep(std::time::Duration::from_millis(200));
-    }
+    until("it is carried again", || echoes(&mut connect(&local[0]), 2).unwrap_or(false));
     assert!(opening.child.try_wait().unwrap().is_none(), "it runs as before");
 }

@@ -29,7 +29,7 @@ pub(super) async fn expose(args: Expose, nodes: &Nodes) -> Result<(), Failure> {
     let told = Teller::new(progress.clone());
     let exposed =
         Exposed::new(args.targets.clone(), args.door.allow.clone(), Deadlines::default(), move |what| told.exposed(&what));
-    exposed.serve(&node)?;
+    let _serving = exposed.serve(&node)?;
     let contact = Contact { peer: node.peer_id(), addrs: net::for_ticket(&node.told_addrs()) };
     let targets: Vec<String> = args.targets.iter().map(ToString::to_string).collect();
     if args.json {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use strait::{Node, Priority, RecvHalf, SendHalf, Stream};
 use strait_core::PeerId;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
 use super::frame::{LEN_BYTES, Status, Target, read_exact, target_len};
@@ -51,6 +51,12 @@ pub enum Told {
     Ended(PeerId, Target, Carried),
 }
 
+/// Resets all that is carried when it is dropped. The streams belong to the node's own tasks, and a node that closes waits for streams: without this the
+/// process would have ended before it tells its peers so.
+pub struct Serving {
+    _all: watch::Sender<()>,
+}
+
 /// See the module's text.
 pub struct Exposed {
     targets: Vec<Target>,
@@ -80,12 +86,21 @@ impl Exposed {
         })
     }
 
-    /// Takes streams from now on. The node itself has no more of a peer's at work than the definition says; others of it wait (FW-01).
-    pub fn serve(self: &Arc<Self>, node: &Node) -> Result<(), Failure> {
+    /// Takes streams until what this gives is dropped. The node itself has no more of a peer's at work than the definition says; others of it
+    /// wait (FW-01).
+    pub fn serve(self: &Arc<Self>, node: &Node) -> Result<Serving, Failure> {
+        let (serving, stopped) = watch::channel(());
         let exposed = self.clone();
-        let handler = async move |stream: Stream| exposed.take(stream).await;
+        let handler = async move |stream: Stream| {
+            let mut stopped = stopped;
+            tokio::select! {
+                () = exposed.take(stream) => {}
+                _ = stopped.changed() => {}
+            }
+        };
         node.serve_streams(&PROTOCOL, Priority::Normal, handler)
-            .map_err(|error| Failure::bug(format!("could not serve {}: {error}", PROTOCOL.name)))
+            .map_err(|error| Failure::bug(format!("could not serve {}: {error}", PROTOCOL.name)))?;
+        Ok(Serving { _all: serving })
     }
 
     async fn take(&self, stream: Stream) {

@@ -9,7 +9,7 @@ mod local;
 mod open;
 mod relay;
 
-pub use expose::{Deadlines, Exposed, Told};
+pub use expose::{Deadlines, Exposed, Serving, Told};
 pub use frame::{LEN_BYTES, Status, TARGET_BYTES_MAX, Target, read_exact};
 pub use local::Local;
 pub use open::{Doorway, Happened, LOCAL_MAX, listen};

@@ -55,6 +55,15 @@ pub fn echoes(tcp: &mut TcpStream, byte: u8) -> std::io::Result<bool> {
     Ok(tcp.read(&mut back)? == 1 && back[0] == byte)
 }
 
+/// Waits until something is so. A broken test ends all the same.
+pub fn until(what: &str, is_so: impl Fn() -> bool) {
+    let end = std::time::Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(std::time::Instant::now() < end, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// `strait forward expose`, and its ticket.
 pub fn expose(more: &[&str]) -> (Running, String) {
     let (running, lines) = Running::lines(&[&["forward", "expose", "--ephemeral", "--listen", "127.0.0.1:0"], more].concat(), 1);
