@@ -157,6 +157,33 @@ fn a_client_that_never_reads_holds_up_only_its_server() {
     until("the server's connection is reset too", || ended.load(Ordering::Relaxed) == 1);
 }
 
+/// FW-07, FW-08: a server that never reads stops its client, whose reset is carried all the same: past all that waits.
+#[test]
+fn a_server_that_never_reads_holds_up_its_client_and_learns_of_its_reset() {
+    let (tell, told) = mpsc::sync_channel(1);
+    let target = server(move |mut tcp| {
+        tcp.write_all(b"unread").unwrap();
+        let error = loop {
+            match tcp.take_error().unwrap() {
+                Some(error) => break error.kind(),
+                None => std::thread::sleep(Duration::from_millis(5)),
+            }
+        };
+        tell.send(error).unwrap();
+    });
+    let (_expose, ticket) = expose(&[&target.to_string()]);
+    let (_open, at) = open(&ticket, &["0"]);
+    let mut tcp = connect(&at[0]);
+    tcp.set_write_timeout(Some(Duration::from_millis(700))).unwrap();
+    let mut wrote = 0u64;
+    while let Ok(len) = tcp.write(&[9; 1 << 16]) {
+        wrote += len as u64;
+        assert!(wrote < 100 << 20, "taken of a client whose server reads nothing");
+    }
+    close_with_unread(tcp);
+    assert_eq!(told.recv_timeout(Duration::from_secs(60)).unwrap(), ErrorKind::ConnectionReset);
+}
+
 /// Ctrl-C and SIGTERM end both sides with their codes. What was open is reset, not ended (FW-08).
 #[cfg(unix)]
 #[test]
