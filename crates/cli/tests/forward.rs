@@ -160,6 +160,10 @@ fn a_client_that_never_reads_holds_up_only_its_server() {
 /// FW-07, FW-08: a server that never reads stops its client, whose reset is carried all the same: past all that waits.
 #[test]
 fn a_server_that_never_reads_holds_up_its_client_and_learns_of_its_reset() {
+    ["udp", "tcp"].into_iter().for_each(a_server_that_never_reads);
+}
+
+fn a_server_that_never_reads(transport: &str) {
     let (tell, told) = mpsc::sync_channel(1);
     let target = server(move |mut tcp| {
         tcp.write_all(b"unread").unwrap();
@@ -172,7 +176,7 @@ fn a_server_that_never_reads_holds_up_its_client_and_learns_of_its_reset() {
         tell.send(error).unwrap();
     });
     let (_expose, ticket) = expose(&[&target.to_string()]);
-    let (_open, at) = open(&ticket, &["0"]);
+    let (_open, at) = open(&over(&ticket, transport), &["0"]);
     let mut tcp = connect(&at[0]);
     tcp.set_write_timeout(Some(Duration::from_millis(700))).unwrap();
     let mut wrote = 0u64;

@@ -133,20 +133,26 @@ impl SendHalf {
         Ok(())
     }
 
-    /// Waits until the stream is over: the connection was lost, the peer has reset it, or (`None`) both directions have ended. For who has nothing to
-    /// write for now, and must not find out only when it has. Safe to cancel.
+    /// Waits until the stream is over: the connection was lost, the peer has reset it or refuses further bytes, or (`None`) both directions have ended.
+    /// For who has nothing to write for now, or reads no further for now, and must not find out only later. Safe to cancel.
     pub async fn ended(&mut self) -> Option<StreamError> {
-        let common = &self.common;
+        let (common, finished) = (&self.common, self.finished);
         poll_fn(|context| {
-            let mut state = common.shared.lock();
-            let Some(wait) = state.raw.get_mut(&common.name) else {
-                return Poll::Ready(Some(StreamError::ClosedHere));
-            };
-            if let Some(ended) = &wait.ended {
-                return Poll::Ready(ended.clone());
-            }
-            wait.writer = Some(context.waker().clone()); // this half is borrowed, so nobody writes meanwhile
-            Poll::Pending
+            common.shared.ask(|state, now| {
+                match state.raw.get(&common.name).map(|wait| wait.ended.clone()) {
+                    None => return Poll::Ready(Some(StreamError::ClosedHere)),
+                    Some(Some(ended)) => return Poll::Ready(ended),
+                    Some(None) => {}
+                }
+                // While there are bytes to read, a reset shows by its other half alone: that the peer wants no more.
+                if !finished && let Err(error) = state.core.write(now, common.name, &mut Bytes::new()) {
+                    return Poll::Ready(Some(error));
+                }
+                if let Some(wait) = state.raw.get_mut(&common.name) {
+                    wait.writer = Some(context.waker().clone()); // this half is borrowed, so nobody writes meanwhile
+                }
+                Poll::Pending
+            })
         })
         .await
     }

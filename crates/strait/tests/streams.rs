@@ -7,6 +7,7 @@ use std::time::Duration;
 use strait::{Idle, Node, Priority, RecvHalf, SendHalf, Stream, StreamError, StreamProtocol};
 
 const CHAT: StreamProtocol = StreamProtocol::new("/test/chat/1", 4, Idle::After(Duration::from_secs(60)));
+const UNREAD: StreamProtocol = StreamProtocol::new("/test/unread/1", 4, Idle::Never);
 const UNKNOWN: StreamProtocol = StreamProtocol::new("/test/unknown/1", 4, Idle::Never);
 
 /// Over QUIC here; `over_tcp.rs` runs the same tests over TCP.
@@ -117,6 +118,19 @@ async fn the_end_is_told_to_who_does_not_write() {
     let mut send = begin(b"e").await;
     send.finish().expect("finishes");
     assert_eq!(send.ended().await, None, "an end in order");
+    // Also while there are bytes that nobody reads.
+    server
+        .serve_streams(&UNREAD, Priority::Normal, async |stream: Stream| {
+            let (mut send, mut recv) = stream.split();
+            send.write_all(vec![9; 10_000]).await.expect("writes");
+            recv.read(1).await.expect("reads");
+            send.reset(5);
+        })
+        .expect("serves");
+    let (mut send, mut recv) = client.open(server.peer_id(), &UNREAD).await.expect("opens").split();
+    assert_eq!(recv.read(1).await.expect("reads").as_deref(), Some(&[9][..]));
+    send.write_all(&b"x"[..]).await.expect("writes");
+    assert_eq!(send.ended().await, Some(StreamError::Stopped(5)));
     let mut send = begin(b"wait").await;
     let (ended, ()) = tokio::join!(send.ended(), server.close());
     assert!(matches!(ended, Some(StreamError::Lost(_) | StreamError::Stopped(_))), "{ended:?}");
