@@ -224,7 +224,7 @@ pub struct Door {
 /// `strait forward expose`
 #[derive(Debug, Args)]
 pub struct Expose {
-    /// The ports that others may reach, and no others: HOST:PORT, [IPV6]:PORT, or PORT of this machine. A name is looked up here, for each connection
+    /// The ports that others may reach, and no others: HOST:PORT (an IPv6 address in brackets), or PORT of this machine. A name is looked up here, for each connection
     #[arg(required = true, value_name = "HOST:PORT", num_args = 1..=TARGETS_MAX)]
     pub targets: Vec<Target>,
     #[allow(missing_docs)]

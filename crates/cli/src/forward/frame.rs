@@ -47,7 +47,8 @@ impl FromStr for Target {
     /// Reads `HOST:PORT`, `[IPV6]:PORT`, or a port alone, which is one of the machine itself.
     fn from_str(text: &str) -> Result<Target, String> {
         let (host, port) = text.rsplit_once(':').unwrap_or(("127.0.0.1", text));
-        let port = port.parse().ok().filter(|port| *port > 0 && !text.ends_with(|c: char| !c.is_ascii_digit()));
+        let digits = port.bytes().all(|b| b.is_ascii_digit()); // a number in Rust may have a sign
+        let port = port.parse().ok().filter(|port| digits && *port > 0);
         let port = port.ok_or_else(|| format!("{text:?} does not end with a port from 1 to 65535"))?;
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         let wrong =
