@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use strait_core::Multiaddr;
+use strait_core::{Multiaddr, PeerId};
 
 use crate::exit::TABLE;
+use crate::forward::{Local, Target};
 pub use topics::{Publish, VALUE_BYTES_MAX, Watch};
 
-/// Sends files and folders straight from one machine to another.
+/// Sends files and folders, and carries TCP ports and pipes, straight from one machine to another.
 #[derive(Debug, Parser)]
 #[command(name = "strait", version, about, after_help = TABLE, arg_required_else_help = true)]
 pub struct Cli {
@@ -36,6 +37,10 @@ pub enum Command {
     Publish(Publish),
     /// Show what `strait publish` publishes, as it changes
     Watch(Watch),
+    /// Reach a TCP port behind another node by a port of this machine
+    Forward(Forward),
+    /// Join stdin and stdout of this machine with those of another
+    Pipe(Pipe),
     /// Show it all on this machine: two receivers, one of them killed and started again, and a peer that floods
     Demo(Demo),
 }
@@ -189,6 +194,106 @@ pub struct Ping {
     /// Print the result as one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// `strait forward`
+#[derive(Debug, Args)]
+pub struct Forward {
+    /// Which side this is.
+    #[command(subcommand)]
+    pub side: Side,
+}
+
+/// The sides of `strait forward`.
+#[derive(Debug, Subcommand)]
+pub enum Side {
+    /// Let others reach TCP ports that this machine reaches; prints a ticket for the other side
+    Expose(Expose),
+    /// Listen at ports of this machine that lead to ports that another node exposes
+    Open(Open),
+}
+
+/// Where and for whom a node can be reached.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Door {
+    /// Let in only the node of this identity (`strait id` prints it); may be given more than once. Without it everybody is let in who reaches this node
+    #[arg(long, value_name = "PEERID")]
+    pub allow: Vec<PeerId>,
+    /// Listen for other nodes at this address and port, for UDP and TCP, instead of free ports of all interfaces
+    #[arg(long, value_name = "IP:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// Where others reach this machine, if not where it listens (such as /ip4/A.B.C.D/udp/PORT/quic-v1 of a port forward); may be given more than once.
+    /// Then others learn this only, in the ticket and otherwise
+    #[arg(long, value_name = "MULTIADDR")]
+    pub announce: Vec<Multiaddr>,
+}
+
+/// `strait forward expose`
+#[derive(Debug, Args)]
+pub struct Expose {
+    /// The ports that others may reach, and no others: HOST:PORT (an IPv6 address in brackets), or PORT of this machine. A name is looked up here, for each connection
+    #[arg(required = true, value_name = "HOST:PORT", num_args = 1..=TARGETS_MAX)]
+    pub targets: Vec<Target>,
+    #[allow(missing_docs)]
+    #[command(flatten)]
+    pub door: Door,
+    /// Print events on stdout, one JSON object a line (docs/json.md); with -q only what is needed
+    #[arg(long)]
+    pub json: bool,
+    /// Append evidence of abuse to this file, one JSON object a line, for firewalls (docs/abuse-feed.md)
+    #[arg(long, value_name = "FILE")]
+    pub abuse_log: Option<PathBuf>,
+    /// Say only what is needed
+    #[arg(short, long)]
+    pub quiet: bool,
+    #[allow(missing_docs)]
+    #[command(flatten)]
+    pub key: Key,
+}
+
+/// `strait forward open`
+#[derive(Debug, Args)]
+pub struct Open {
+    /// The ticket that `strait forward expose` printed, or an address such as /ip4/192.0.2.1/udp/4001/quic-v1/p2p/12D3Koo...
+    #[arg(value_name = "TICKET-OR-MULTIADDR")]
+    pub ticket: String,
+    /// A port to listen at, and where it leads, as for ssh -L: PORT:HOST:PORT or BIND:PORT:HOST:PORT with a target that the other side exposes; PORT:PORT
+    /// for a port of that machine itself; PORT or BIND:PORT if it exposes only one. Port 0 takes a free one. Without BIND only this machine reaches it.
+    /// The addresses are printed on stdout
+    #[arg(required = true, value_name = "[BIND:]PORT[:HOST:PORT]", num_args = 1..=TARGETS_MAX)]
+    pub ports: Vec<Local>,
+    /// Print events on stdout, one JSON object a line (docs/json.md); with -q only what is needed
+    #[arg(long)]
+    pub json: bool,
+    /// Say only what is needed
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Use the identity in this file, made if it is not there: it is what the other side's --allow names. Without it a new one is used and forgotten
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+}
+
+/// Ports of one command, at most.
+pub const TARGETS_MAX: usize = 64;
+
+/// `strait pipe`
+#[derive(Debug, Args)]
+pub struct Pipe {
+    /// The ticket that `strait pipe` printed on stderr at the other side. Without it this side waits for one peer, and then for no other
+    #[arg(value_name = "TICKET-OR-MULTIADDR", conflicts_with_all = ["allow", "listen", "announce"])]
+    pub ticket: Option<String>,
+    #[allow(missing_docs)]
+    #[command(flatten)]
+    pub door: Door,
+    /// Use the identity in this file, made if it is not there. Without it a new one is used and forgotten
+    #[arg(long, value_name = "FILE", conflicts_with = "ephemeral")]
+    pub key: Option<PathBuf>,
+    /// Use a new identity, and forget it at the end: as without --key
+    #[arg(long)]
+    pub ephemeral: bool,
+    /// Say only what is needed
+    #[arg(short, long)]
+    pub quiet: bool,
 }
 
 /// `strait demo`

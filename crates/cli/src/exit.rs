@@ -33,11 +33,11 @@ pub enum Code {
     Disk = 11,
     /// A file changed at the sender after its ticket was made.
     SourceChanged = 12,
-    /// The provider does not serve this ticket, or declined.
+    /// The other side does not serve this ticket, or declined.
     NotServed = 13,
     /// Both sides speak no common version.
     Incompatible = 14,
-    /// The connection was lost, or the provider stopped answering.
+    /// The connection was lost, or the other side stopped answering.
     Lost = 15,
     /// What should be sent cannot be sent: not found, not readable, a name that cannot travel.
     BadSource = 16,
@@ -69,13 +69,13 @@ Exit codes:
    10  the operating system forbids reading or writing here
    11  another error of the disk or file system
    12  a file changed at the sender after its ticket was made
-   13  the provider does not serve this ticket, or declined
+   13  the other side does not serve this ticket, or declined
    14  both sides speak no common version
-   15  the connection was lost, or the provider stopped answering
+   15  the connection was lost, or the other side stopped answering
    16  what should be sent cannot be sent
    17  the key file cannot be used
    18  demo: what arrived is not what was sent, or another check of it failed
-   19  nobody reads stdout any more (get -o -)
+   19  nobody reads stdout any more (get -o -, pipe)
   130  ended by Ctrl-C
   143  ended by SIGTERM
 After any code but 0, nothing half-written stands under the names of the transfer.

@@ -42,6 +42,11 @@ pub fn choose(key: &Key) -> Result<Keypair, Failure> {
     }
 }
 
+/// The identity in this file, made if it is not there; a new one that is forgotten if none is named.
+pub fn kept_or_fresh(path: Option<&Path>) -> Result<Keypair, Failure> {
+    path.map_or_else(fresh, load_or_make)
+}
+
 /// `$XDG_DATA_HOME/strait/key`, or its usual place (XDG Base Directory Specification).
 fn usual_path() -> Result<PathBuf, Failure> {
     let set = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());

@@ -1,8 +1,9 @@
-//! The `strait` command: sends and gets files and folders between machines.
+//! The `strait` command: sends and gets files and folders between machines, and carries TCP ports and pipes.
 //!
 //! The protocol is content addressed and written down in `docs/specs/transfer.md`; comments name its clauses (`TR-…`). From the
 //! wire inwards: [`ticket`] says whom to ask for what, [`net`] asks, [`wire`] reads, [`tree`] verifies, [`manifest`] says which
 //! bytes are which file, [`place`] writes. On the other side [`source`] hashes and reads, and [`provider`] answers.
+//! [`forward`] and [`pipe`] have protocols of their own, in `docs/specs/forward.md` and `docs/specs/pipe.md`.
 #![forbid(unsafe_code)]
 
 pub mod abuse;
@@ -10,10 +11,12 @@ pub mod args;
 pub mod cmd;
 pub mod exit;
 pub mod fetch;
+pub mod forward;
 pub mod keyfile;
 pub mod manifest;
 pub mod net;
 pub mod news;
+pub mod pipe;
 pub mod place;
 pub mod progress;
 pub mod provider;

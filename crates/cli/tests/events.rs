@@ -27,19 +27,6 @@ fn phases(events: &[Value]) -> Vec<&str> {
     phases
 }
 
-/// Every event and field that can come, by its documentation.
-fn assert_documented(events: &[Value]) {
-    let text = include_str!("../../../docs/json.md");
-    for event in events {
-        let name = event["event"].as_str().unwrap();
-        let row = text.lines().find(|line| line.starts_with(&format!("| `{name}` ")));
-        let row = row.unwrap_or_else(|| panic!("the event {name} is not documented"));
-        for field in event.as_object().unwrap().keys().filter(|field| *field != "event") {
-            assert!(row.contains(&format!("`{field}`")), "the field {field} of {name} is not documented");
-        }
-    }
-}
-
 #[test]
 fn a_whole_run_of_both_sides() {
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

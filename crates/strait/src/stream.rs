@@ -133,6 +133,30 @@ impl SendHalf {
         Ok(())
     }
 
+    /// Waits until the stream is over: the connection was lost, the peer has reset it or refuses further bytes, or (`None`) both directions have ended.
+    /// For who has nothing to write for now, or reads no further for now, and must not find out only later. Safe to cancel.
+    pub async fn ended(&mut self) -> Option<StreamError> {
+        let (common, finished) = (&self.common, self.finished);
+        poll_fn(|context| {
+            common.shared.ask(|state, now| {
+                match state.raw.get(&common.name).map(|wait| wait.ended.clone()) {
+                    None => return Poll::Ready(Some(StreamError::ClosedHere)),
+                    Some(Some(ended)) => return Poll::Ready(ended),
+                    Some(None) => {}
+                }
+                // While there are bytes to read, a reset shows by its other half alone: that the peer wants no more.
+                if !finished && let Err(error) = state.core.write(now, common.name, &mut Bytes::new()) {
+                    return Poll::Ready(Some(error));
+                }
+                if let Some(wait) = state.raw.get_mut(&common.name) {
+                    wait.writer = Some(context.waker().clone()); // this half is borrowed, so nobody writes meanwhile
+                }
+                Poll::Pending
+            })
+        })
+        .await
+    }
+
     /// Ends this direction in order, behind what was written. The other goes on.
     ///
     /// # Errors

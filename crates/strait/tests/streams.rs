@@ -7,6 +7,7 @@ use std::time::Duration;
 use strait::{Idle, Node, Priority, RecvHalf, SendHalf, Stream, StreamError, StreamProtocol};
 
 const CHAT: StreamProtocol = StreamProtocol::new("/test/chat/1", 4, Idle::After(Duration::from_secs(60)));
+const UNREAD: StreamProtocol = StreamProtocol::new("/test/unread/1", 4, Idle::Never);
 const UNKNOWN: StreamProtocol = StreamProtocol::new("/test/unknown/1", 4, Idle::Never);
 
 /// Over QUIC here; `over_tcp.rs` runs the same tests over TCP.
@@ -88,6 +89,51 @@ async fn stop_reaches_the_writer() {
         }
     };
     assert_eq!(error, StreamError::Stopped(7));
+}
+
+/// Who has nothing to write learns all the same that the stream is over, and how.
+#[tokio::test]
+async fn the_end_is_told_to_who_does_not_write() {
+    let (client, server) = pair().await;
+    server
+        .serve_streams(&CHAT, Priority::Normal, async |stream: Stream| {
+            let (mut send, mut recv) = stream.split();
+            send.finish().expect("finishes");
+            match recv.read(1).await.expect("reads").as_deref() {
+                Some(b"s") => recv.stop(7),
+                Some(b"e") => assert_eq!(recv.read(1).await, Ok(None)),
+                _ => tokio::time::sleep(Duration::from_secs(60)).await,
+            }
+        })
+        .expect("serves");
+    let begin = async |word: &'static [u8]| {
+        let (mut send, mut recv) = client.open(server.peer_id(), &CHAT).await.expect("opens").split();
+        assert_eq!(recv.read(1).await, Ok(None), "its direction has ended");
+        let early = tokio::time::timeout(Duration::from_millis(50), send.ended()).await;
+        assert!(early.is_err(), "ours has not: {early:?}");
+        send.write_all(word).await.expect("writes");
+        send
+    };
+    assert_eq!(begin(b"s").await.ended().await, Some(StreamError::Stopped(7)));
+    let mut send = begin(b"e").await;
+    send.finish().expect("finishes");
+    assert_eq!(send.ended().await, None, "an end in order");
+    // Also while there are bytes that nobody reads.
+    server
+        .serve_streams(&UNREAD, Priority::Normal, async |stream: Stream| {
+            let (mut send, mut recv) = stream.split();
+            send.write_all(vec![9; 10_000]).await.expect("writes");
+            recv.read(1).await.expect("reads");
+            send.reset(5);
+        })
+        .expect("serves");
+    let (mut send, mut recv) = client.open(server.peer_id(), &UNREAD).await.expect("opens").split();
+    assert_eq!(recv.read(1).await.expect("reads").as_deref(), Some(&[9][..]));
+    send.write_all(&b"x"[..]).await.expect("writes");
+    assert_eq!(send.ended().await, Some(StreamError::Stopped(5)));
+    let mut send = begin(b"wait").await;
+    let (ended, ()) = tokio::join!(send.ended(), server.close());
+    assert!(matches!(ended, Some(StreamError::Lost(_) | StreamError::Stopped(_))), "{ended:?}");
 }
 
 #[tokio::test]

@@ -31,10 +31,7 @@ pub(super) async fn run(args: Get, nodes: &Nodes) -> Result<(), Failure> {
     }
     let tickets = read_tickets(&args.tickets)?;
     let root = tickets[0].root;
-    let keypair = match &args.key {
-        Some(path) => keyfile::load_or_make(path)?,
-        None => keyfile::fresh()?,
-    };
+    let keypair = keyfile::kept_or_fresh(args.key.as_deref())?;
     let progress = Arc::new(Progress::with_events(args.quiet, args.json));
     let began = Instant::now();
     let node = match args.serve {

@@ -1,9 +1,11 @@
 //! The commands.
 
 mod demo;
+mod forward;
 mod get;
 mod id;
 mod ping;
+mod pipe;
 mod publish;
 mod send;
 mod watch;
@@ -17,7 +19,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::abuse::AbuseLog;
-use crate::args::{Cli, Command};
+use crate::args::{Cli, Command, Side};
 use crate::exit::{Code, Failure};
 use crate::net::Nodes;
 use crate::progress::Progress;
@@ -37,7 +39,11 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Send(args) => args.json,
         Command::Publish(args) => args.json,
         Command::Watch(args) => args.json,
-        Command::Id(_) => false,
+        Command::Forward(args) => match &args.side {
+            Side::Expose(args) => args.json,
+            Side::Open(args) => args.json,
+        },
+        Command::Id(_) | Command::Pipe(_) => false,
     };
     let nodes = Nodes::default();
     let result = match cli.command {
@@ -48,6 +54,11 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Publish(args) => until_signal(&nodes, publish::run(args, &nodes)).await,
         Command::Watch(args) => until_signal(&nodes, watch::run(args, &nodes)).await,
         Command::Demo(args) => until_signal(&nodes, demo::run(args, &nodes)).await,
+        Command::Forward(args) => match args.side {
+            Side::Expose(args) => until_signal(&nodes, forward::expose(args, &nodes)).await,
+            Side::Open(args) => until_signal(&nodes, forward::open(args, &nodes)).await,
+        },
+        Command::Pipe(args) => until_signal(&nodes, pipe::run(args, &nodes)).await,
     };
     if json && let Err(failure) = &result {
         let _ = print_json(&failure_json(failure)); // the failure itself is what the exit code tells
@@ -96,12 +107,8 @@ async fn until_signal(nodes: &Nodes, command: impl Future<Output = Result<(), Fa
     drop(command); // what a get fetched is made safe on the disk here, which can take a while
     nodes.close(CLOSE_WITHIN).await;
     let what = if code == Code::Terminated { "stopped by SIGTERM" } else { "stopped by Ctrl-C" };
-    Err(Failure::new(
-        code,
-        what,
-        "somebody asked for it; nothing half-written is in place",
-        "run the same command again; get goes on from what it had",
-    ))
+    let next = "run the same command again; get goes on from what it had, and what forward and pipe carried was cut";
+    Err(Failure::new(code, what, "somebody asked for it; nothing half-written is in place", next))
 }
 
 #[cfg(unix)]

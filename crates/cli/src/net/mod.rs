@@ -6,6 +6,7 @@ mod pulse;
 
 pub use addrs::for_ticket;
 pub use far::Far;
+pub(crate) use pulse::{Pulse, pong_within};
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -189,7 +190,7 @@ pub async fn connect(node: &Node, peer: PeerId, addrs: &[Multiaddr]) -> Result<(
 }
 
 /// The cause that says most, with what was tried at each address.
-fn connect_failure(error: &ConnectError, addrs: &[Multiaddr]) -> Failure {
+pub(crate) fn connect_failure(error: &ConnectError, addrs: &[Multiaddr]) -> Failure {
     let failure = dial_failure(&error.first_cause(), addrs);
     if failure.code != Code::Unreachable || error.attempts.is_empty() {
         return failure;

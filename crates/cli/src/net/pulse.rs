@@ -14,20 +14,20 @@ const QUIET: Duration = Duration::from_secs(1);
 const PONG: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(20));
 
 /// How long to wait for a pong on a path with this round-trip time.
-pub(super) fn pong_within(round_trip: Duration) -> Duration {
+pub(crate) fn pong_within(round_trip: Duration) -> Duration {
     round_trip.saturating_mul(8).clamp(PONG.0, PONG.1)
 }
 
 /// The last sign of life of one provider, shared by all requests to it.
 #[derive(Debug)]
-pub(super) struct Pulse {
+pub(crate) struct Pulse {
     felt: Mutex<Instant>,
     /// One ping at a time, however many requests wait.
     pinging: tokio::sync::Mutex<()>,
 }
 
 impl Pulse {
-    pub(super) fn new() -> Pulse {
+    pub(crate) fn new() -> Pulse {
         Pulse { felt: Mutex::new(Instant::now()), pinging: tokio::sync::Mutex::default() }
     }
 
@@ -40,7 +40,7 @@ impl Pulse {
     /// # Errors
     /// Once for all requests that wait: no pong came, or the ping's own words for why nobody is there. What else may be wrong with a ping counts as
     /// life, since the request will say why.
-    pub(super) async fn during<T, P: Future<Output = Result<(), String>>>(
+    pub(crate) async fn during<T, P: Future<Output = Result<(), String>>>(
         &self,
         request: impl Future<Output = T>,
         ping: impl Fn() -> (Duration, P),

@@ -4,6 +4,8 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use strait_cli::ticket::Ticket;
 
@@ -43,6 +45,94 @@ pub fn assert_explained(output: &Output) {
         assert!(said.contains(part), "{said}");
     }
 }
+
+/// Fails unless every event and field of these is in `docs/json.md`.
+pub fn assert_documented(events: &[serde_json::Value]) {
+    let text = include_str!("../../../../docs/json.md");
+    for event in events {
+        let name = event["event"].as_str().unwrap();
+        let row = text.lines().find(|line| line.starts_with(&format!("| `{name}` ")));
+        let row = row.unwrap_or_else(|| panic!("the event {name} is not documented"));
+        for field in event.as_object().unwrap().keys().filter(|field| *field != "event") {
+            assert!(row.contains(&format!("`{field}`")), "the field {field} of {name} is not documented");
+        }
+    }
+}
+
+/// A running command; killed when dropped.
+pub struct Running {
+    pub child: Child,
+    said: Arc<Mutex<String>>,
+}
+
+impl Running {
+    /// Starts it; what it says on stderr is kept. stdin and stdout are what `set` makes of them.
+    pub fn start(args: &[&str], set: impl FnOnce(&mut Command)) -> Running {
+        let mut command = strait(args);
+        set(&mut command);
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let (said, from) = (Arc::new(Mutex::new(String::new())), BufReader::new(child.stderr.take().unwrap()));
+        let into = said.clone();
+        std::thread::spawn(move || {
+            for line in from.lines().map_while(Result::ok) {
+                *into.lock().unwrap() += &format!("{line}\n");
+            }
+        });
+        Running { child, said }
+    }
+
+    /// Starts it and waits for so many lines on stdout.
+    pub fn lines(args: &[&str], count: usize) -> (Running, Vec<String>) {
+        let mut running = Running::start(args, |command| _ = command.stdout(Stdio::piped()));
+        let mut from = BufReader::new(running.child.stdout.take().unwrap());
+        let mut lines = Vec::new();
+        while lines.len() < count {
+            let mut line = String::new();
+            if from.read_line(&mut line).unwrap() == 0 {
+                running.child.wait().unwrap();
+                panic!("it has ended: {}", running.said());
+            }
+            lines.push(line.trim().to_owned());
+        }
+        // Kept open, so that it does not find stdout closed.
+        running.child.stdout = Some(from.into_inner());
+        (running, lines)
+    }
+
+    /// What it has said on stderr so far.
+    pub fn said(&self) -> String {
+        self.said.lock().unwrap().clone()
+    }
+
+    /// Waits until a line on stderr begins with, or has in it, this; gives that line.
+    pub fn says(&self, text: &str) -> String {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            // A line counts when it is whole.
+            if let Some(line) = self.said().lines().find(|line| line.contains(text)) {
+                return line.to_owned();
+            }
+            assert!(Instant::now() < until, "{text:?} is not said in: {}", self.said());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Sends it a signal and waits for its end.
+    pub fn signal(&mut self, name: &str) -> Option<i32> {
+        signal(&self.child, name);
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// How long a test waits for what has to come.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running `strait send`; killed when dropped.
 pub struct Sender {

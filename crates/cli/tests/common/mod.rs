@@ -3,6 +3,7 @@
 
 pub mod command;
 pub mod gated;
+pub mod tcp;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
