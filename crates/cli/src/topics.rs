@@ -12,7 +12,7 @@ use crate::args::VALUE_BYTES_MAX;
 /// Bytes of a key.
 pub const KEY_BYTES_MAX: usize = 255;
 /// Keys of one topic that `watch` takes.
-const KEYS_MAX: usize = 1_000_000;
+pub const KEYS_MAX: usize = 1_000_000;
 
 /// The definition that `publish` serves.
 pub fn published(name: &str, keys_max: u32, value_max: u64) -> Topic<Bytes, Bytes, Latest> {

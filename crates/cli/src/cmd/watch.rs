@@ -13,7 +13,7 @@ use crate::exit::{Code, Failure};
 use crate::net::Nodes;
 use crate::ticket::Contact;
 use crate::topics::table::Table;
-use crate::topics::{show, watched, watched_log};
+use crate::topics::{KEYS_MAX, show, watched, watched_log};
 use crate::{keyfile, net};
 
 /// A table is drawn at most so often: faster is not read.
@@ -119,13 +119,13 @@ async fn print<M: Kind<Bytes, Bytes>>(
 /// Draws a table again and again.
 async fn draw(mut subscription: Subscription<Bytes, Bytes, Latest>, topic: &str) -> Result<(), End> {
     let (term, begin) = (Term::buffered_stdout(), Instant::now());
-    let mut table = Table::default();
+    let mut table = Table::new(KEYS_MAX);
     let mut ticks = tokio::time::interval(DRAW_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let (mut drawn, mut before, mut rate, mut since) = (0, 0, 0.0, Duration::ZERO);
     loop {
         tokio::select! {
-            update = subscription.next() => table.apply(update?, begin.elapsed()),
+            update = subscription.next() => table.apply(update?, begin.elapsed())?,
             _ = ticks.tick() => {
                 let now = begin.elapsed();
                 if now - since >= Duration::from_secs(1) {

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use console::{measure_text_width, truncate_str};
-use strait::Change;
+use strait::{Change, SubscribeError};
 
 /// Letters of a key or value that are kept: no terminal is wider.
 const SHOWN: usize = 400;
 
 /// What is known, as far as it can be shown.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Table {
+    keys_max: usize,
     rows: BTreeMap<Bytes, Row>,
     /// Keys told since a snapshot began.
     fresh: Option<BTreeSet<Bytes>>,
@@ -41,8 +42,16 @@ fn age(time: Duration) -> String {
 }
 
 impl Table {
+    /// An empty one.
+    pub fn new(keys_max: usize) -> Table {
+        Table { keys_max, rows: BTreeMap::new(), fresh: None, changes: 0, interrupted: None }
+    }
+
     /// Takes a change over; `now` is any clock's time.
-    pub fn apply(&mut self, change: Change<Bytes, Bytes>, now: Duration) {
+    ///
+    /// # Errors
+    /// [`SubscribeError::TooManyKeys`]: more are told than any topic may have.
+    pub fn apply(&mut self, change: Change<Bytes, Bytes>, now: Duration) -> Result<(), SubscribeError> {
         if !matches!(change, Change::Interrupted(_)) {
             self.interrupted = None;
         }
@@ -54,6 +63,11 @@ impl Table {
                 }
                 self.changes += 1;
                 self.rows.insert(key, Row { value: harmless(&value), changed: now });
+                // What was known before a snapshot is there beside it until it is whole.
+                let count = self.fresh.as_ref().map_or(self.rows.len(), BTreeSet::len);
+                if count > self.keys_max {
+                    return Err(SubscribeError::TooManyKeys { max: self.keys_max });
+                }
             }
             Change::Delete(key) => {
                 self.changes += 1;
@@ -69,6 +83,7 @@ impl Table {
                 self.interrupted = Some(why.to_string());
             }
         }
+        Ok(())
     }
 
     /// How many changes were taken over.
@@ -116,12 +131,12 @@ mod tests {
 
     #[test]
     fn a_table_fits_its_terminal() {
-        let mut table = Table::default();
-        table.apply(Change::Begin, at(0));
+        let mut table = Table::new(1000);
+        table.apply(Change::Begin, at(0)).unwrap();
         for key in 0..100 {
-            table.apply(put(&format!("key{key:03}"), &[b'v'; 300]), at(0));
+            table.apply(put(&format!("key{key:03}"), &[b'v'; 300]), at(0)).unwrap();
         }
-        table.apply(Change::Whole, at(0));
+        table.apply(Change::Whole, at(0)).unwrap();
         let lines = table.draw("t", 3.0, at(1500), (24, 80));
         assert!(lines.len() < 24, "{}", lines.len());
         assert!(lines.iter().all(|line| measure_text_width(line) <= 80));
@@ -132,20 +147,28 @@ mod tests {
 
     #[test]
     fn what_a_remote_sends_does_not_steer_the_terminal() {
-        let mut table = Table::default();
-        table.apply(put("\x1b[2Jkey\r", b"\x1b]0;title\x07\nnext"), at(0));
+        let mut table = Table::new(1000);
+        table.apply(put("\x1b[2Jkey\r", b"\x1b]0;title\x07\nnext"), at(0)).unwrap();
         let lines = table.draw("t", 0.0, at(0), (24, 80));
         assert!(lines.iter().all(|line| !line.chars().any(char::is_control)), "{lines:?}");
     }
 
     #[test]
+    fn more_keys_than_a_topic_may_have_are_not_kept() {
+        let mut table = Table::new(2);
+        table.apply(Change::Begin, at(0)).unwrap();
+        let all: Vec<_> = ["a", "b", "b", "c"].map(|key| table.apply(put(key, b"1"), at(0))).into();
+        assert_eq!(all, [Ok(()), Ok(()), Ok(()), Err(SubscribeError::TooManyKeys { max: 2 })]);
+    }
+
+    #[test]
     fn what_a_snapshot_does_not_have_is_gone() {
-        let mut table = Table::default();
+        let mut table = Table::new(1000);
         for change in [Change::Begin, put("a", b"1"), put("b", b"1"), Change::Whole] {
-            table.apply(change, at(0));
+            table.apply(change, at(0)).unwrap();
         }
         for change in [Change::Begin, put("b", b"2"), Change::Whole] {
-            table.apply(change, at(0));
+            table.apply(change, at(0)).unwrap();
         }
         let lines = table.draw("t", 0.0, at(0), (24, 80));
         assert_eq!(lines.len(), 2, "{lines:?}");

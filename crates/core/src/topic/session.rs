@@ -1,10 +1,13 @@
 //! What a subscriber reads and writes on one stream: whole frames in, credit out.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use strait_wire::framing;
 use strait_wire::topic::{Ask, Mode, Resume};
 
 use super::FollowError;
+
+/// Frames below this get an allocation of their own size: who keeps a small value must not keep all that came with it.
+const OWN_BYTES: usize = 4 << 10;
 
 /// What a subscription asks for when a stream for it is opened.
 #[derive(Debug, Clone)]
@@ -64,8 +67,12 @@ impl Session {
             return Ok(None);
         }
         self.taken = self.taken.saturating_add(len as u64);
-        let frame = self.buffer.split_to(len).freeze();
-        Ok(Some(frame.slice(header..)))
+        if len >= OWN_BYTES {
+            return Ok(Some(self.buffer.split_to(len).freeze().slice(header..)));
+        }
+        let body = Bytes::copy_from_slice(self.buffer.get(header..len).unwrap_or_default());
+        self.buffer.advance(len);
+        Ok(Some(body))
     }
 
     /// Whether all that has come was taken.
