@@ -28,6 +28,7 @@ pub fn change(change: &Change<Bytes, Bytes>) -> Value {
         Change::Put(key, value) => keyed("put", key, Some(value)),
         Change::Delete(key) => keyed("delete", key, None),
         Change::Whole => json!({"event": "whole"}),
+        Change::Resumed => json!({"event": "resumed"}),
         Change::Interrupted(why) => json!({"event": "interrupted", "why": why.to_string()}),
     }
 }
@@ -38,6 +39,7 @@ pub fn line(line: &Line<Bytes, Bytes>) -> Value {
         Line::Said(key, value) => keyed("said", key, Some(value)),
         Line::Gap { lost } => json!({"event": "gap", "lost": lost}),
         Line::Anew => json!({"event": "anew"}),
+        Line::Resumed => json!({"event": "resumed"}),
         Line::Interrupted(why) => json!({"event": "interrupted", "why": why.to_string()}),
     }
 }

@@ -78,6 +78,7 @@ impl Table {
                     self.rows.retain(|key, _| fresh.contains(key));
                 }
             }
+            Change::Resumed => {}
             Change::Interrupted(why) => {
                 self.fresh = None;
                 self.interrupted = Some(why.to_string());

@@ -292,10 +292,10 @@ impl Node {
         let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_deref_mut) else {
             return;
         };
+        conn.to_open = false;
         if !matches!(conn.phase, Phase::Open(_)) {
             return;
         }
-        conn.to_open = false;
         let mut starved = false;
         let mut opened = 0u64;
         while let Some((index, serial)) = conn.opening.front().copied() {

@@ -280,7 +280,7 @@ fn a_subscription_that_comes_back_is_told_what_it_missed() {
     let (session, first) = Session::new(&Wish { resume, ..wish() });
     bench.receive(first);
     (both.bench, both.session, both.read) = (bench, session, 0);
-    assert_eq!(both.hear(), [Update::Put { key: "b".into(), value: "2".into() }]);
+    assert_eq!(both.hear(), [Update::Resumed, Update::Put { key: "b".into(), value: "2".into() }]);
 }
 
 #[test]

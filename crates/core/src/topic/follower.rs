@@ -36,6 +36,8 @@ pub enum Update {
         /// How many, of any key.
         lost: u64,
     },
+    /// On a new stream it goes on where it was.
+    Resumed,
     /// The publisher has begun its log anew: how much of the old one was not told is not known.
     Anew,
 }
@@ -160,13 +162,15 @@ impl Follower {
         match (self.mode, self.at) {
             (Mode::Log, At::Line(next)) if known == Some(epoch) => {
                 let right = start == next;
-                right.then_some(None).ok_or(FollowError::Broken("it goes on at another line than it was asked for"))
+                right
+                    .then_some(Some(Update::Resumed))
+                    .ok_or(FollowError::Broken("it goes on at another line than it was asked for"))
             }
             (Mode::Log, at) => {
                 self.at = At::Line(start);
                 Ok(matches!(at, At::Line(_)).then_some(Update::Anew))
             }
-            (Mode::Keyed, At::Changes(version)) if known == Some(epoch) && start == version => Ok(None),
+            (Mode::Keyed, At::Changes(version)) if known == Some(epoch) && start == version => Ok(Some(Update::Resumed)),
             // A snapshot follows.
             (Mode::Keyed, _) => {
                 self.at = At::Start;

@@ -134,6 +134,7 @@ fn change<K: Codec, V: Codec>(update: Update) -> Option<Change<K, V>> {
         Update::Put { key, value } => Change::Put(K::decode(key)?, V::decode(value)?),
         Update::Delete { key } => Change::Delete(K::decode(key)?),
         Update::Whole => Change::Whole,
+        Update::Resumed => Change::Resumed,
         _ => return None,
     })
 }
@@ -200,6 +201,7 @@ impl<K: Codec, V: Codec> Kind<K, V> for Lines {
             Update::Said { key, value } => Line::Said(K::decode(key)?, V::decode(value)?),
             Update::Gap { lost } => Line::Gap { lost },
             Update::Anew => Line::Anew,
+            Update::Resumed => Line::Resumed,
             _ => return None,
         })
     }

@@ -87,6 +87,7 @@ where
                     self.values.retain(|key, _| fresh.contains(key));
                 }
             }
+            Change::Resumed => {}
             Change::Interrupted(why) => {
                 self.fresh = None;
                 self.interrupted = Some(why);

@@ -36,6 +36,8 @@ pub enum Change<K, V> {
     Whole,
     /// Nothing comes now, and why. Said once; the next call tries to go on, for as long as it takes.
     Interrupted(Interruption),
+    /// It goes on where it was: what changed meanwhile follows.
+    Resumed,
 }
 
 /// What a log's subscriber sees.
@@ -52,6 +54,8 @@ pub enum Line<K, V> {
     Anew,
     /// Nothing comes now, and why. Said once; the next call tries to go on, for as long as it takes.
     Interrupted(Interruption),
+    /// It goes on where it was.
+    Resumed,
 }
 
 /// Why a subscription stands still for now.
