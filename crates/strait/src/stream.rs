@@ -110,6 +110,8 @@ impl SendHalf {
         let common = &self.common;
         common.shared.ask(|state, now| {
             let result = match state.raw.get(&common.name).and_then(|wait| wait.ended.clone()) {
+                // A peer that has given up both directions refuses what is written.
+                Some(Some(StreamError::Reset(code))) => Err(StreamError::Stopped(code)),
                 Some(error) => Err(error.unwrap_or(StreamError::ClosedHere)),
                 None => state.core.write(now, common.name, chunk),
             };
@@ -210,8 +212,9 @@ impl RecvHalf {
         let common = &self.common;
         let result = common.shared.ask(|state, now| {
             let read = match state.raw.get(&common.name).and_then(|wait| wait.ended.clone()) {
+                // It is over because the peer refuses our bytes; its own had ended in order, and were all read.
+                Some(Some(StreamError::Stopped(_)) | None) => Ok(RawRead::Finished),
                 Some(Some(error)) => Err(error),
-                Some(None) => Ok(RawRead::Finished),
                 None => state.core.read(now, common.name, max),
             };
             if let (Ok(RawRead::Blocked), Some(wait)) = (&read, state.raw.get_mut(&common.name)) {

@@ -192,3 +192,23 @@ async fn the_io_traits_carry_bytes_and_ends() {
     tokio::join!(write, read);
     assert_eq!(got, sent);
 }
+
+/// A peer that says its last word and refuses the rest of ours has ended in order, whichever of the two is noticed first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_last_word_is_read_to_its_end_though_nothing_more_is_taken() {
+    let (client, server) = pair().await;
+    server
+        .serve_streams(&UNREAD, Priority::Normal, async move |stream: Stream| {
+            let (mut send, recv) = stream.split();
+            let _ = send.write_all("no").await;
+            let _ = send.finish();
+            drop(recv);
+        })
+        .expect("serves");
+    for round in 0..200 {
+        let (mut send, mut recv) = client.open(server.peer_id(), &UNREAD).await.expect("opens").split();
+        let _ = send.write_all(vec![7; 100]).await;
+        let all = recv.read_to_end(100).await;
+        assert_eq!(all.as_deref(), Ok(&b"no"[..]), "round {round}");
+    }
+}

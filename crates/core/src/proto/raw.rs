@@ -98,7 +98,9 @@ impl StreamMachine for Raw {
         }
         if io.closed() {
             if let Some(code) = io.cut_off() {
-                return Raw::fail(io, StreamError::Stopped(code));
+                // Whose own direction was reset too says more by that: with the other word alone, it has ended in order.
+                let error = io.peer_reset().map_or(StreamError::Stopped(code), StreamError::Reset);
+                return Raw::fail(io, error);
             }
             io.output(Output::Quiet);
             return Next::Done;
