@@ -267,8 +267,8 @@ fn a_reset_is_not_an_end() {
     net.nodes[0].reset(net.now, ours, 42);
     net.until(|net| !matches!(net.nodes[1].read(net.now, theirs, 100), Ok(RawRead::Blocked)));
     assert_eq!(net.nodes[1].read(net.now, theirs, 100), Err(StreamError::Reset(42)));
-    // It ends both directions, whatever is below.
-    assert_eq!(ended(&mut net, 1, theirs), Some(StreamError::Stopped(42)));
+    // It ends both directions, whatever is below, and is told as what it is.
+    assert_eq!(ended(&mut net, 1, theirs), Some(StreamError::Reset(42)));
     assert_eq!(ended(&mut net, 0, ours), Some(StreamError::Reset(42)));
     net.close();
 }
