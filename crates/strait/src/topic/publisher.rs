@@ -84,7 +84,8 @@ impl<K: Codec, V: Codec, M: Kind<K, V>> Publisher<K, V, M> {
     }
 
     /// Publishes: sets the value of a key, [joins](super::Merged) the value to it, or appends a line, as the topic's mode has it. Waits
-    /// for nobody, and costs the same however many subscribers there are. The topic's `join` runs under the node's lock: it should be quick.
+    /// for nobody, and costs the same however many subscribers there are. The topic's `join`, and the dropping of a value that is replaced, happen under the
+    /// node's lock: they should be quick, and must not call the node.
     ///
     /// # Errors
     /// [`PublishError`], and nothing has changed.
