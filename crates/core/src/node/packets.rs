@@ -19,11 +19,12 @@ impl Node {
     /// [`ConfigError::Protocol`] when the name is taken or malformed, when its tag is that of another, or when a limit cannot be kept.
     pub fn serve_packets(&mut self, def: &'static PacketProtocol) -> Result<usize, ConfigError> {
         check_packets(def)?;
-        if let Some(other) = self.registry.packets(tag(def.name)) {
+        let tag = tag(def.name);
+        if let Some(other) = self.registry.packets(tag) {
             let why = format!("its packets cannot be told from those of {}; use another name", self.registry.name(other));
             return Err(ConfigError::Protocol { name: def.name, why });
         }
-        self.register(Entry { name: def.name, served: Served::Packets(def), priority: Priority::Urgent, per_peer_max: 0 })
+        self.register(Entry { name: def.name, served: Served::Packets(def, tag), priority: Priority::Urgent, per_peer_max: 0 })
     }
 
     /// How large a packet of `def` to this peer may be now: the definition's limit, unless the path or the peer allows less.
@@ -86,7 +87,7 @@ impl Node {
             let tagged = packet.split_first_chunk::<TAG_BYTES>();
             let found = tagged.and_then(|(tag, body)| Some((self.registry.packets(*tag)?, body)));
             let fits = found.filter(|(number, body)| {
-                matches!(self.registry.get(*number), Some(Entry { served: Served::Packets(def), .. }) if body.len() <= def.packet_bytes_max)
+                matches!(self.registry.get(*number), Some(Entry { served: Served::Packets(def, _), .. }) if body.len() <= def.packet_bytes_max)
             });
             // PK-03
             let Some((protocol, body)) = fits else {

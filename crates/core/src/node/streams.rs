@@ -286,7 +286,7 @@ impl Node {
             Served::IdentifyPush => (Role::Answer(protocol), Box::new(identify::Hear::pushed())),
             Served::Ping => (Role::Answer(protocol), Box::new(ping::Echo::new())),
             // No stream is agreed on for it.
-            Served::Packets(_) => return,
+            Served::Packets(..) => return,
             Served::Topics => (Role::Subscriber { protocol, topic: None }, Box::new(topic::Teller::new(stretch[0]))),
         };
         let Some(stream) = conn.streams.get_mut(index) else {

@@ -40,7 +40,8 @@ pub(crate) enum Served {
     IdentifyPush,
     Ping,
     Topics,
-    Packets(&'static PacketProtocol),
+    /// With its tag.
+    Packets(&'static PacketProtocol, [u8; packet::TAG_BYTES]),
 }
 
 /// One protocol that this node answers.
@@ -89,12 +90,12 @@ impl Registry {
 
     /// What a stream is opened for: never packets (PK-05).
     pub(crate) fn find(&self, name: &str) -> Option<usize> {
-        self.entries.iter().position(|entry| entry.name == name && !matches!(entry.served, Served::Packets(_)))
+        self.entries.iter().position(|entry| entry.name == name && !matches!(entry.served, Served::Packets(..)))
     }
 
     /// What a packet with this tag is for.
     pub(crate) fn packets(&self, tag: [u8; packet::TAG_BYTES]) -> Option<usize> {
-        self.entries.iter().position(|entry| matches!(entry.served, Served::Packets(def) if packet::tag(def.name) == tag))
+        self.entries.iter().position(|entry| matches!(entry.served, Served::Packets(_, of) if of == tag))
     }
 
     pub(crate) fn name(&self, number: usize) -> &'static str {
