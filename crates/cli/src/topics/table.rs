@@ -1,11 +1,10 @@
 //! A live table of keys and values, for a terminal.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
 use console::{measure_text_width, truncate_str};
-use strait::{Change, SubscribeError};
+use strait::{Change, Known, SubscribeError};
 
 /// Letters of a key or value that are kept: no terminal is wider.
 const SHOWN: usize = 400;
@@ -13,12 +12,8 @@ const SHOWN: usize = 400;
 /// What is known, as far as it can be shown.
 #[derive(Debug)]
 pub struct Table {
-    keys_max: usize,
-    rows: BTreeMap<Bytes, Row>,
-    /// Keys told since a snapshot began.
-    fresh: Option<BTreeSet<Bytes>>,
+    known: Known<Bytes, Row>,
     changes: u64,
-    interrupted: Option<String>,
 }
 
 #[derive(Debug)]
@@ -44,7 +39,7 @@ fn age(time: Duration) -> String {
 impl Table {
     /// An empty one.
     pub fn new(keys_max: usize) -> Table {
-        Table { keys_max, rows: BTreeMap::new(), fresh: None, changes: 0, interrupted: None }
+        Table { known: Known::new(keys_max), changes: 0 }
     }
 
     /// Takes a change over; `now` is any clock's time.
@@ -52,38 +47,17 @@ impl Table {
     /// # Errors
     /// [`SubscribeError::TooManyKeys`]: more are told than any topic may have.
     pub fn apply(&mut self, change: Change<Bytes, Bytes>, now: Duration) -> Result<(), SubscribeError> {
-        if !matches!(change, Change::Interrupted(_)) {
-            self.interrupted = None;
-        }
-        match change {
-            Change::Begin => self.fresh = Some(BTreeSet::new()),
-            Change::Put(key, value) => {
-                if let Some(fresh) = &mut self.fresh {
-                    fresh.insert(key.clone());
-                }
-                self.changes += 1;
-                self.rows.insert(key, Row { value: harmless(&value), changed: now });
-                // What was known before a snapshot is there beside it until it is whole.
-                let count = self.fresh.as_ref().map_or(self.rows.len(), BTreeSet::len);
-                if count > self.keys_max {
-                    return Err(SubscribeError::TooManyKeys { max: self.keys_max });
-                }
-            }
-            Change::Delete(key) => {
-                self.changes += 1;
-                self.rows.remove(&key);
-            }
-            Change::Whole => {
-                if let Some(fresh) = self.fresh.take() {
-                    self.rows.retain(|key, _| fresh.contains(key));
-                }
-            }
-            Change::Resumed => {}
-            Change::Interrupted(why) => {
-                self.fresh = None;
-                self.interrupted = Some(why.to_string());
-            }
-        }
+        let shown = match change {
+            // Of a value no more is kept than can be shown.
+            Change::Put(key, value) => Change::Put(key, Row { value: harmless(&value), changed: now }),
+            Change::Delete(key) => Change::Delete(key),
+            Change::Begin => Change::Begin,
+            Change::Whole => Change::Whole,
+            Change::Resumed => Change::Resumed,
+            Change::Interrupted(why) => Change::Interrupted(why),
+        };
+        let changed = self.known.apply(shown)?;
+        self.changes += u64::from(changed.is_some());
         Ok(())
     }
 
@@ -95,24 +69,25 @@ impl Table {
     /// The lines to show on a terminal of this size. The last row of it stays free.
     pub fn draw(&self, topic: &str, per_second: f64, now: Duration, (height, width): (u16, u16)) -> Vec<String> {
         let (height, width) = (usize::from(height.max(4)), usize::from(width.max(20)));
-        let state = match (&self.interrupted, &self.fresh) {
-            (Some(why), _) => format!("STANDS STILL: {}", harmless(why.as_bytes())),
-            (None, Some(_)) => "reading what is there".to_owned(),
-            (None, None) => "live".to_owned(),
+        let rows = self.known.values();
+        let state = match self.known.interruption() {
+            Some(why) => format!("STANDS STILL: {}", harmless(why.to_string().as_bytes())),
+            None if self.known.is_partial() => "reading what is there".to_owned(),
+            None => "live".to_owned(),
         };
-        let keys = super::super::cmd::count(self.rows.len() as u64, "key");
+        let keys = super::super::cmd::count(rows.len() as u64, "key");
         let mut lines = vec![format!("{}: {keys}, {per_second:.0} changes/s, {state}", harmless(topic.as_bytes()))];
         let room = height - 3;
-        let names: Vec<String> = self.rows.keys().take(room).map(|key| harmless(key)).collect();
+        let names: Vec<String> = rows.keys().take(room).map(|key| harmless(key)).collect();
         let widest = names.iter().map(|name| measure_text_width(name)).max().unwrap_or(0).clamp(3, width / 2);
-        for (name, row) in names.iter().zip(self.rows.values()) {
+        for (name, row) in names.iter().zip(rows.values()) {
             let name = truncate_str(name, widest, "…");
             let pad = " ".repeat(widest.saturating_sub(measure_text_width(&name)));
             let since = age(now.saturating_sub(row.changed));
             lines.push(format!("{name}{pad}  {since:>7}  {}", row.value));
         }
-        if self.rows.len() > room {
-            lines.push(format!("… and {} more; --prefix chooses, and a pipe gets all of them", self.rows.len() - room));
+        if rows.len() > room {
+            lines.push(format!("… and {} more; --prefix chooses, and a pipe gets all of them", rows.len() - room));
         }
         lines.into_iter().map(|line| truncate_str(&line, width, "…").into_owned()).collect()
     }
@@ -152,6 +127,16 @@ mod tests {
         table.apply(put("\x1b[2Jkey\r", b"\x1b]0;title\x07\nnext"), at(0)).unwrap();
         let lines = table.draw("t", 0.0, at(0), (24, 80));
         assert!(lines.iter().all(|line| !line.chars().any(char::is_control)), "{lines:?}");
+    }
+
+    /// In a snapshot too: such a key was kept beyond the end of it.
+    #[test]
+    fn what_is_deleted_in_a_snapshot_is_not_counted_in_it() {
+        let mut table = Table::new(1);
+        for change in [Change::Begin, put("a", b"1"), Change::Delete(Bytes::from_static(b"a")), put("b", b"1"), Change::Whole] {
+            table.apply(change, at(0)).unwrap();
+        }
+        assert_eq!(table.draw("t", 0.0, at(0), (24, 80)).len(), 2);
     }
 
     #[test]
