@@ -73,8 +73,8 @@ pub use strait_core::{
 };
 pub use stream::{RecvHalf, SendHalf, Stream};
 pub use topic::{
-    Change, Codec, Interest, Interruption, Kind, Latest, Line, Lines, Merged, Mirror, Publisher, SubscribeError, Subscription,
-    Topic,
+    Change, Codec, Interest, Interruption, Kind, Known, Latest, Line, Lines, Merged, Mirror, Publisher, Shown, SubscribeError,
+    Subscription, Topic,
 };
 
 /// What a driver needs beside the nodes: for those who write another one, as the simulator does.

@@ -34,7 +34,7 @@ mod publisher;
 mod subscription;
 
 pub use codec::Codec;
-pub use definition::{Kind, Latest, Lines, Merged, Topic};
-pub use mirror::Mirror;
+pub use definition::{Kind, Latest, Lines, Merged, Shown, Topic};
+pub use mirror::{Known, Mirror};
 pub use publisher::Publisher;
 pub use subscription::{Change, Interest, Interruption, Line, SubscribeError, Subscription};

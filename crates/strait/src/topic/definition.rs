@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 use std::marker::PhantomData;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use strait_core::topic::{Bounds, Log, Mode, PublishError, State, Update, Value};
 
 use super::codec::Codec;
-use super::subscription::{Change, Line};
+use super::subscription::{Change, Interruption, Line};
 
 /// The definition of a topic. Make it a `const`; both sides use the same.
 #[derive(Debug, Clone)]
@@ -112,91 +112,49 @@ mod sealed {
 /// The modes: [`Latest`], [`Merged`], [`Lines`].
 pub trait Kind<K: Codec, V: Codec>: sealed::Sealed + Clone + Send + Sync + 'static {
     /// What a subscriber sees.
-    type Update: Send;
+    type Update: Shown;
     #[doc(hidden)]
     type Feed: strait_core::topic::Feed;
     #[doc(hidden)]
-    const MODE: Mode;
-    #[doc(hidden)]
     fn feed(bounds: Bounds, epoch: u64) -> Self::Feed;
     #[doc(hidden)]
-    fn publish(&self, feed: &mut Self::Feed, key: bytes::Bytes, value: V) -> Result<(), PublishError>;
-    #[doc(hidden)]
-    fn update(update: Update) -> Option<Self::Update>;
-    #[doc(hidden)]
-    fn interrupted(why: super::subscription::Interruption) -> Self::Update;
+    fn publish(&self, feed: &mut Self::Feed, key: Bytes, value: V) -> Result<(), PublishError>;
 }
 
-/// A change of a keyed topic.
-fn change<K: Codec, V: Codec>(update: Update) -> Option<Change<K, V>> {
-    Some(match update {
-        Update::Begin => Change::Begin,
-        Update::Put { key, value } => Change::Put(K::decode(key)?, V::decode(value)?),
-        Update::Delete { key } => Change::Delete(K::decode(key)?),
-        Update::Whole => Change::Whole,
-        Update::Resumed => Change::Resumed,
-        _ => return None,
-    })
+/// What a subscriber sees: [`Change`] or [`Line`].
+pub trait Shown: Sized + Send {
+    #[doc(hidden)]
+    const MODE: Mode;
+    /// `None`: what was told cannot be read as these types.
+    #[doc(hidden)]
+    fn read(update: Update) -> Option<Self>;
+    #[doc(hidden)]
+    fn interrupted(why: Interruption) -> Self;
 }
 
-impl<K: Codec, V: Codec> Kind<K, V> for Latest {
-    type Update = Change<K, V>;
-    type Feed = State<Held<V>>;
+impl<K: Codec, V: Codec> Shown for Change<K, V> {
     const MODE: Mode = Mode::Keyed;
 
-    fn feed(bounds: Bounds, epoch: u64) -> State<Held<V>> {
-        State::new(bounds, epoch)
+    fn read(update: Update) -> Option<Change<K, V>> {
+        Some(match update {
+            Update::Begin => Change::Begin,
+            Update::Put { key, value } => Change::Put(K::decode(key)?, V::decode(value)?),
+            Update::Delete { key } => Change::Delete(K::decode(key)?),
+            Update::Whole => Change::Whole,
+            Update::Resumed => Change::Resumed,
+            _ => return None,
+        })
     }
 
-    fn publish(&self, feed: &mut State<Held<V>>, key: bytes::Bytes, value: V) -> Result<(), PublishError> {
-        feed.put(key, Held(value)).map(drop)
-    }
-
-    fn update(update: Update) -> Option<Change<K, V>> {
-        change(update)
-    }
-
-    fn interrupted(why: super::subscription::Interruption) -> Change<K, V> {
+    fn interrupted(why: Interruption) -> Change<K, V> {
         Change::Interrupted(why)
     }
 }
 
-impl<K: Codec, V: Codec> Kind<K, V> for Merged<V> {
-    type Update = Change<K, V>;
-    type Feed = State<Held<V>>;
-    const MODE: Mode = Mode::Keyed;
-
-    fn feed(bounds: Bounds, epoch: u64) -> State<Held<V>> {
-        State::new(bounds, epoch)
-    }
-
-    fn publish(&self, feed: &mut State<Held<V>>, key: bytes::Bytes, value: V) -> Result<(), PublishError> {
-        feed.merge(key, Held(value), |old, new| Held((self.0)(&old.0, new.0))).map(drop)
-    }
-
-    fn update(update: Update) -> Option<Change<K, V>> {
-        change(update)
-    }
-
-    fn interrupted(why: super::subscription::Interruption) -> Change<K, V> {
-        Change::Interrupted(why)
-    }
-}
-
-impl<K: Codec, V: Codec> Kind<K, V> for Lines {
-    type Update = Line<K, V>;
-    type Feed = Log<Held<V>>;
+impl<K: Codec, V: Codec> Shown for Line<K, V> {
     const MODE: Mode = Mode::Log;
 
-    fn feed(bounds: Bounds, epoch: u64) -> Log<Held<V>> {
-        Log::new(bounds, epoch)
-    }
-
-    fn publish(&self, feed: &mut Log<Held<V>>, key: bytes::Bytes, value: V) -> Result<(), PublishError> {
-        feed.say(key, Held(value)).map(drop)
-    }
-
-    fn update(update: Update) -> Option<Line<K, V>> {
+    fn read(update: Update) -> Option<Line<K, V>> {
         Some(match update {
             Update::Said { key, value } => Line::Said(K::decode(key)?, V::decode(value)?),
             Update::Gap { lost } => Line::Gap { lost },
@@ -206,7 +164,46 @@ impl<K: Codec, V: Codec> Kind<K, V> for Lines {
         })
     }
 
-    fn interrupted(why: super::subscription::Interruption) -> Line<K, V> {
+    fn interrupted(why: Interruption) -> Line<K, V> {
         Line::Interrupted(why)
+    }
+}
+
+impl<K: Codec, V: Codec> Kind<K, V> for Latest {
+    type Update = Change<K, V>;
+    type Feed = State<Held<V>>;
+
+    fn feed(bounds: Bounds, epoch: u64) -> State<Held<V>> {
+        State::new(bounds, epoch)
+    }
+
+    fn publish(&self, feed: &mut State<Held<V>>, key: Bytes, value: V) -> Result<(), PublishError> {
+        feed.put(key, Held(value)).map(drop)
+    }
+}
+
+impl<K: Codec, V: Codec> Kind<K, V> for Merged<V> {
+    type Update = Change<K, V>;
+    type Feed = State<Held<V>>;
+
+    fn feed(bounds: Bounds, epoch: u64) -> State<Held<V>> {
+        State::new(bounds, epoch)
+    }
+
+    fn publish(&self, feed: &mut State<Held<V>>, key: Bytes, value: V) -> Result<(), PublishError> {
+        feed.merge(key, Held(value), |old, new| Held((self.0)(&old.0, new.0))).map(drop)
+    }
+}
+
+impl<K: Codec, V: Codec> Kind<K, V> for Lines {
+    type Update = Line<K, V>;
+    type Feed = Log<Held<V>>;
+
+    fn feed(bounds: Bounds, epoch: u64) -> Log<Held<V>> {
+        Log::new(bounds, epoch)
+    }
+
+    fn publish(&self, feed: &mut Log<Held<V>>, key: Bytes, value: V) -> Result<(), PublishError> {
+        feed.say(key, Held(value)).map(drop)
     }
 }

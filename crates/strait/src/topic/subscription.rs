@@ -10,7 +10,7 @@ use strait_core::topic::{FollowError, Follower, NAME_BYTES_MAX, PREFIX_BYTES_MAX
 use strait_core::{Idle, PeerId, StreamError, StreamProtocol};
 
 use super::codec::Codec;
-use super::definition::{Kind, Topic};
+use super::definition::{Kind, Shown, Topic};
 use super::live::{Ended, Live};
 use crate::error::{ConnectError, OpenError};
 use crate::node::Node;
@@ -199,7 +199,7 @@ impl Node {
             peer,
             name: topic.name.to_string(),
             keys_max: topic.bounds.keys_max,
-            follower: Follower::new(M::MODE, topic.bounds, !interest.prefix.is_empty()),
+            follower: Follower::new(M::Update::MODE, topic.bounds, !interest.prefix.is_empty()),
             live: None,
             taken: false,
             rest: None,
@@ -247,26 +247,26 @@ impl<K: Codec, V: Codec, M: Kind<K, V>> Subscription<K, V, M> {
             if self.live.is_none()
                 && let Some(why) = self.open().await?
             {
-                return Ok(M::interrupted(why));
+                return Ok(M::Update::interrupted(why));
             }
             let max = self.follower.frame_bytes_max();
             let Some(live) = &mut self.live else { continue };
             let body = match poll_fn(|context| live.poll_frame(context, max)).await {
                 Ok(body) => body,
-                Err(ended) => return self.lost(ended).map(M::interrupted),
+                Err(ended) => return self.lost(ended).map(M::Update::interrupted),
             };
             match self.follower.hear(&body) {
                 Ok(update) => {
                     (self.taken, self.rest) = (true, None);
                     if let Some(update) = update {
                         let other = SubscribeError::OtherType(std::any::type_name::<(K, V)>());
-                        return M::update(update).ok_or(other);
+                        return M::Update::read(update).ok_or(other);
                     }
                 }
                 Err(FollowError::Refused(Refusal::Unknown)) if self.taken => {
                     self.live = None;
                     self.later();
-                    return Ok(M::interrupted(Interruption::NotThere));
+                    return Ok(M::Update::interrupted(Interruption::NotThere));
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -328,7 +328,7 @@ impl<K: Codec, V: Codec, M: Kind<K, V>> Subscription<K, V, M> {
             }
         };
         let wish = Wish {
-            mode: M::MODE,
+            mode: M::Update::MODE,
             name: &self.name,
             prefix: &self.interest.prefix,
             interval_ms: u64::try_from(self.interest.interval.as_millis()).unwrap_or(u64::MAX),
