@@ -25,6 +25,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// After stdin has ended, subscribers have so long to take what they were not told yet, and it is looked so often whether they have.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 const LAST_WORDS_LOOK: Duration = Duration::from_millis(20);
+/// Then the connections stay for so long: the end of one hides from the other side's application what has arrived and was not read yet.
+const KEPT: Duration = Duration::from_secs(3);
 
 /// Publishes lines until it is stopped.
 pub(super) async fn run(args: Publish, nodes: &Nodes) -> Result<(), Failure> {
@@ -74,6 +76,7 @@ pub(super) async fn run(args: Publish, nodes: &Nodes) -> Result<(), Failure> {
                 }
                 // Its subscribers are told that it is over, and closing waits until they have all of it.
                 drop(out);
+                tokio::time::sleep(KEPT).await;
                 node.close().await;
                 return Ok(());
             }
