@@ -82,22 +82,50 @@ fn urgent_bytes_overtake_bulk_at_full_rate() {
 
 #[test]
 fn bulk_gets_on_beside_urgent_bytes_at_full_rate() {
-    over_each("bulk_gets_on_beside_urgent_bytes_at_full_rate", 2, |world, over| {
-        // The QUIC crate's priorities are strict: bulk starves there, see docs/principles.md, M3.
-        if over == Over::Quic {
-            return;
-        }
+    for bulk_first in [true, false] {
+        over_each("bulk_gets_on_beside_urgent_bytes_at_full_rate", 2, |world, over| {
+            narrow(world);
+            let (a, b) = pair(world, over);
+            let (bulk, urgent) = (Flow::new("bulk", 1), Flow::new("urgent", 2));
+            let mut both = [(&PIPE, Priority::Bulk, &bulk), (&URGENT, Priority::Urgent, &urgent)];
+            if !bulk_first {
+                both.reverse();
+            }
+            for (def, priority, flow) in both {
+                run_at_full_rate(world, &a, &b, def, priority, flow);
+                world.run_for(Duration::from_secs(3));
+            }
+            let before = [bulk.delivered_bytes(), urgent.delivered_bytes()];
+            world.run_for(Duration::from_secs(10));
+            let [slow, fast] = [bulk.delivered_bytes() - before[0], urgent.delivered_bytes() - before[1]];
+            println!("over {over}: {slow} bytes of bulk beside {fast} urgent ones");
+            assert!(fast > 8 * slow, "urgent bytes do not go first: {fast} beside {slow} of bulk");
+            assert!(slow * 20 > fast, "bulk starves: {slow} bytes beside {fast} urgent ones");
+        });
+    }
+}
+
+#[test]
+fn what_was_handed_over_and_ended_arrives_beside_urgent_bytes_at_full_rate() {
+    over_each("what_was_handed_over_and_ended_arrives_beside_urgent_bytes_at_full_rate", 2, |world, over| {
         narrow(world);
         let (a, b) = pair(world, over);
-        let (bulk, urgent) = (Flow::new("bulk", 1), Flow::new("urgent", 2));
-        run_at_full_rate(world, &a, &b, &PIPE, Priority::Bulk, &bulk);
+        let urgent = Flow::new("urgent", 2);
         run_at_full_rate(world, &a, &b, &URGENT, Priority::Urgent, &urgent);
-        world.run_for(Duration::from_secs(5));
-        let before = [bulk.delivered_bytes(), urgent.delivered_bytes()];
+        let bulk = Flow::new("bulk", 1);
+        let read = bulk.clone();
+        b.serve_streams(&PIPE, Priority::Bulk, async move |stream: Stream| {
+            let (_send, receive) = stream.split();
+            drain(receive, &read).await;
+        })
+        .expect("a fresh protocol");
+        world.run_for(Duration::from_secs(3));
+        let (api, peer, flow) = (a.api().clone(), b.peer_id(), bulk.clone());
+        world.spawn(a.id(), async move {
+            let (send, _receive) = api.open_with(peer, &PIPE, Priority::Bulk).await.expect("it opens").split();
+            common::pump(send, &flow, 20_000).await;
+        });
         world.run_for(Duration::from_secs(10));
-        let [slow, fast] = [bulk.delivered_bytes() - before[0], urgent.delivered_bytes() - before[1]];
-        println!("over {over}: {slow} bytes of bulk beside {fast} urgent ones");
-        assert!(fast > 8 * slow, "urgent bytes do not go first: {fast} beside {slow} of bulk");
-        assert!(slow * 20 > fast, "bulk starves: {slow} bytes beside {fast} urgent ones");
+        assert_eq!((bulk.sent_bytes(), bulk.delivered_bytes()), (20_000, 20_000), "the last bytes of an ended stream starve");
     });
 }

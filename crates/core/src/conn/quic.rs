@@ -8,6 +8,7 @@
 mod cids;
 mod packets;
 mod port;
+mod room;
 
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,6 +23,7 @@ use ring::{hkdf, hmac};
 
 use self::cids::CidMaker;
 pub(crate) use self::port::Port;
+use self::room::Room;
 use super::event::{Blame, ConnEvent, Lost};
 use super::tls;
 use crate::env::{Env, Random, WallClock};
@@ -350,6 +352,7 @@ pub(crate) struct Conn {
     /// The peer's address when something was last sent.
     path: SocketAddr,
     fault: Fault,
+    room: Room,
 }
 
 const FAULT: &str = "the QUIC library has failed at it, which is a bug; connect again";
@@ -373,7 +376,8 @@ impl Conn {
     ) -> Conn {
         let (idle_timeout, handshake_deadline) = (limits.idle_timeout, limits.handshake_deadline);
         let (path, fault) = (inner.remote_address(), Fault::None);
-        Conn { handle, inner, wanted, found, idle_timeout, handshake_deadline, work_in: 0, stream_frames_in: 0, path, fault }
+        let (work_in, stream_frames_in, room) = (0, 0, Room::new(limits.send_window_min));
+        Conn { handle, inner, wanted, found, idle_timeout, handshake_deadline, work_in, stream_frames_in, path, fault, room }
     }
 
     /// Has the QUIC crate do something that a peer may have brought about. Should it panic, which is a bug in it, then this connection ends, and no
@@ -403,6 +407,7 @@ impl Conn {
     pub(crate) fn handle(&mut self, inbound: Inbound) -> u64 {
         let bytes = inbound.bytes as u64;
         self.guarded(|inner| inner.handle_event(inbound.event));
+        self.room.look_again();
         let frames = self.inner.stats().frame_rx;
         let all = frames_work(&frames);
         let work = all.saturating_sub(std::mem::replace(&mut self.work_in, all));
@@ -441,12 +446,16 @@ impl Conn {
             return Some(ConnEvent::Lost(Lost { closed, dial, breach: Blame::Nobody }));
         }
         loop {
-            return Some(match self.guarded(quic::Connection::poll)?? {
+            let Some(event) = self.guarded(quic::Connection::poll)? else {
+                return self.room.next().map(|id| ConnEvent::Writable(number(id)));
+            };
+            return Some(match event {
                 quic::Event::Connected => ConnEvent::Connected,
                 quic::Event::ConnectionLost { reason } => ConnEvent::Lost(self.lost(&reason)),
                 quic::Event::Stream(event) => match event {
                     StreamEvent::Opened { dir: Dir::Bi } => ConnEvent::Opened,
                     StreamEvent::Readable { id } => ConnEvent::Readable(number(id)),
+                    StreamEvent::Writable { id } if !self.room.may_try(id) => continue,
                     StreamEvent::Writable { id } => ConnEvent::Writable(number(id)),
                     StreamEvent::Stopped { id, error_code } => ConnEvent::Stopped(number(id), error_code.into_inner()),
                     StreamEvent::Finished { id } => ConnEvent::Delivered(number(id)),
@@ -496,10 +505,6 @@ impl Conn {
         self.inner.set_receive_window(VarInt::from_u64(bytes).unwrap_or(VarInt::MAX));
     }
 
-    pub(crate) fn set_send_window(&mut self, bytes: u64) {
-        self.inner.set_send_window(bytes);
-    }
-
     pub(crate) fn set_stream_credit(&mut self, count: u32) {
         self.inner.set_max_concurrent_streams(Dir::Bi, VarInt::from_u32(count));
     }
@@ -529,7 +534,7 @@ impl Conn {
 
     pub(crate) fn port(&mut self, stream: u64) -> Port<'_> {
         let id = StreamId::from(VarInt::from_u64(stream).unwrap_or(VarInt::MAX));
-        Port { inner: &mut self.inner, id }
+        Port { inner: &mut self.inner, room: &mut self.room, id }
     }
 
     fn lost(&self, reason: &ConnectionError) -> Lost {

@@ -36,6 +36,7 @@ mod places;
 mod raw;
 mod rivals;
 mod serve;
+mod shares;
 mod state;
 mod streams;
 mod topics;

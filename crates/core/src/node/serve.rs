@@ -321,7 +321,8 @@ impl Node {
             stream.number = Some(number);
             stream.open_by = None;
             self.wakes.set(&mut stream.armed, Key::Stream(slot, index), None);
-            conn.quic.port(number).set_priority(stream.priority);
+            let priority = stream.priority;
+            conn.set_priority(index, priority);
             conn.numbers.insert(number, index);
             conn.opening.pop_front();
             conn.queue(index);

@@ -12,6 +12,7 @@ use slab::Slab;
 use super::admission::Use;
 use super::credit::Credit;
 use super::identity::Identity;
+use super::shares::Shares;
 use crate::budget::{Account, Grant};
 use crate::conn::piped::PipeEnd;
 use crate::conn::quic::{Inbound, SocketId};
@@ -312,6 +313,8 @@ pub(super) struct ConnState {
     pub(super) bytes_in: u64,
     /// Stream bytes handed to the transport.
     pub(super) bytes_out: u64,
+    /// How its streams' priorities stand to each other.
+    pub(super) shares: Shares,
     /// `bytes_in` when it was last looked at whether streams that wait have jammed it.
     pub(super) jam_mark: u64,
     /// How often the peer had said that it is blocked when that was last acted on.
@@ -390,6 +393,7 @@ impl ConnState {
             overhead_in: 0,
             bytes_in: 0,
             bytes_out: 0,
+            shares: Shares::default(),
             jam_mark: 0,
             jam_blocked: 0,
             identity: None,
@@ -476,6 +480,7 @@ impl ConnState {
             return Moved::default();
         };
         let moved = stream.io.moved.since(before);
+        let priority = stream.priority;
         self.bytes_in = self.bytes_in.saturating_add(moved.bytes_in);
         self.bytes_out = self.bytes_out.saturating_add(moved.bytes_out);
         self.usage.note(now, stream.role, moved.bytes_in, moved.bytes_out);
@@ -484,6 +489,7 @@ impl ConnState {
         totals.bytes_copied = totals.bytes_copied.saturating_add(moved.copied);
         totals.topic_looks = totals.topic_looks.saturating_add(moved.looks);
         totals.topic_frames = totals.topic_frames.saturating_add(moved.told);
+        self.share(priority, moved.bytes_out);
         moved
     }
 

@@ -294,11 +294,7 @@ impl Node {
         };
         stream.role = role;
         stream.machine = machine;
-        stream.priority = entry.priority;
-        let number = stream.number;
-        if let Some(number) = number {
-            conn.quic.port(number).set_priority(entry.priority);
-        }
+        conn.set_priority(index, entry.priority);
         let active = conn.active.entry(protocol).or_default();
         *active = active.saturating_add(1);
         conn.queue(index);

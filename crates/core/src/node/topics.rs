@@ -200,10 +200,7 @@ impl Node {
             return;
         };
         stream.role = Role::Subscriber { protocol, topic: Some(topic) };
-        stream.priority = priority;
-        if let Some(number) = stream.number {
-            conn.quic.port(number).set_priority(priority);
-        }
+        conn.set_priority(index, priority);
         if let Some(published) = self.topics.published.get_mut(&topic) {
             published.subscribers = published.subscribers.saturating_add(1);
         }

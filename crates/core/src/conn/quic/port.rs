@@ -3,12 +3,14 @@
 use bytes::Bytes;
 
 use super::quic::{self, StreamId, VarInt};
+use super::room::{self, Room};
 use crate::proto::Priority;
 use crate::stream::{Read, StreamPort};
 
 /// One stream of a connection.
 pub(crate) struct Port<'a> {
     pub(super) inner: &'a mut quic::Connection,
+    pub(super) room: &'a mut Room,
     pub(super) id: StreamId,
 }
 
@@ -21,6 +23,7 @@ impl Port<'_> {
         };
         // Fails only when the stream is gone, and then there is nothing to order.
         let _ = self.inner.send_stream(self.id).set_priority(level);
+        self.room.leveled(self.id, level);
     }
 }
 
@@ -43,9 +46,17 @@ impl StreamPort for Port<'_> {
         if chunk.is_empty() {
             return Ok(0);
         }
-        let mut stream = self.inner.send_stream(self.id);
-        match stream.write_chunks(std::slice::from_mut(chunk)) {
-            Ok(written) => Ok(written.bytes),
+        let level = self.inner.send_stream(self.id).priority().unwrap_or_default();
+        let id = self.id;
+        let written = room::write(self.inner, self.room, level, |inner| {
+            inner.send_stream(id).write_chunks(std::slice::from_mut(chunk)).map(|written| written.bytes)
+        });
+        match written {
+            Ok(_) | Err(quic::WriteError::Blocked) => self.room.wrote(id, level, chunk.is_empty()),
+            Err(_) => self.room.forget(id),
+        }
+        match written {
+            Ok(bytes) => Ok(bytes),
             Err(quic::WriteError::Blocked) => Ok(0),
             Err(quic::WriteError::Stopped(code)) => Err(code.into_inner()),
             Err(quic::WriteError::ClosedStream) => Err(0),
@@ -53,6 +64,7 @@ impl StreamPort for Port<'_> {
     }
 
     fn finish(&mut self) {
+        self.room.forget(self.id);
         // Fails when the stream is gone, or when the peer wants no more of it: then a reset ends it, or it would stay half open.
         if let Err(quic::FinishError::Stopped(_)) = self.inner.send_stream(self.id).finish() {
             self.reset(0);
@@ -60,6 +72,7 @@ impl StreamPort for Port<'_> {
     }
 
     fn reset(&mut self, code: u32) {
+        self.room.forget(self.id);
         let _ = self.inner.send_stream(self.id).reset(VarInt::from_u32(code));
     }
 
