@@ -32,7 +32,7 @@ pub use conn::quic::{Meta, SocketId, Transmit};
 pub use env::{Env, WallClock};
 pub use error::{Breach, Closed, ConfigError, DialError, Fault, RequestError, StreamError, TooManyProtected};
 pub use libp2p_identity::{Keypair, PeerId, PublicKey};
-pub use limits::Limits;
+pub use limits::{LimitError, LimitValue, Limits};
 pub use message::Message;
 pub use multiaddr::Multiaddr;
 pub use node::{
@@ -40,5 +40,8 @@ pub use node::{
     quic_address, tcp_address,
 };
 pub use proto::{Framing, Idle, PacketError, PacketProtocol, Priority, Request, StreamProtocol};
-pub use report::{Audit, Counters, PerProtocol, Totals};
+pub use report::{
+    Audit, BOUNDS_US, Carrier, ConnectionNow, Counters, Histogram, Latency, Now, PeerNow, PerCarrier, PerProtocol, StreamsNow,
+    Totals,
+};
 pub use wake::Why;

@@ -122,6 +122,10 @@ impl Transport {
         either!(self, _conn => true, pipe => pipe.piped.wants_input())
     }
 
+    pub(crate) fn is_quic(&self) -> bool {
+        either!(self, _conn => true, _pipe => false)
+    }
+
     pub(crate) fn as_pipe(&mut self) -> Option<&mut Pipe> {
         either!(self, _conn => None, pipe => Some(pipe))
     }

@@ -73,6 +73,11 @@ impl Slots {
         self.inbound.saturating_add(self.outbound)
     }
 
+    /// Whether the application protects a peer.
+    pub(super) fn protects(&self, peer: &PeerId) -> bool {
+        self.protected.contains(peer)
+    }
+
     pub(super) fn take(&mut self, dialled: bool) {
         let count = if dialled { &mut self.outbound } else { &mut self.inbound };
         *count = count.saturating_add(1);

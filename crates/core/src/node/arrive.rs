@@ -17,6 +17,7 @@ use crate::limits::{DATAGRAM_OVERHEAD_BYTES, HANDSHAKE_PACKET_WORK, Limits, PACK
 use crate::node::credit::Credit;
 use crate::node::{Event, member};
 use crate::proto::pace::deadline;
+use crate::report::Carrier;
 use crate::wake::{Key, Why};
 
 /// Answers that belong to no connection wait here; more are dropped, since strangers ask again.
@@ -210,6 +211,8 @@ impl Node {
                 continue;
             }
             if is_new && !self.strangers.pay(now, &self.config.limits) {
+                let totals = &mut self.counters.totals;
+                totals.strangers_over_rate = totals.strangers_over_rate.saturating_add(1);
                 self.drop_stranger(now, meta.remote.ip(), data.len());
                 cost = cost.saturating_add(1);
                 continue;
@@ -239,6 +242,8 @@ impl Node {
             return 0;
         }
         if !self.find_place(now, false) {
+            let totals = &mut self.counters.totals;
+            totals.strangers_no_place = totals.strangers_no_place.saturating_add(1);
             self.drop_stranger(now, remote.ip(), 0);
             self.quic.ignore(stranger);
             return 0;
@@ -249,7 +254,7 @@ impl Node {
             self.answer(transmit, buffer);
             return 0;
         };
-        self.counters.totals.handshakes_in = self.counters.totals.handshakes_in.saturating_add(1);
+        self.counters.count_handshake_in(Carrier::Quic);
         match self.quic.accept(now, stranger, &self.config.limits, &mut self.random, &mut buffer) {
             Ok((slot, quic)) => {
                 self.places.take(slot, &mut self.random);
@@ -357,6 +362,10 @@ impl Node {
     ) -> ConnId {
         self.counters.totals.dials = self.counters.totals.dials.saturating_add(1);
         let id = self.insert(slot, socket, transport, Phase::Dialling(peer), admitted, now);
+        if let Some(carrier) = self.conn(slot).map(ConnState::carrier) {
+            let carried = self.counters.carrier(carrier);
+            carried.dials = carried.dials.saturating_add(1);
+        }
         self.slots.take(true);
         self.activate(slot);
         id
@@ -374,7 +383,9 @@ impl Node {
             if stranger {
                 self.accuse_address(now, remote, proved, Offence::HandshakeStalled, bytes);
             }
-            self.counters.totals.timeouts = self.counters.totals.timeouts.saturating_add(1);
+            let totals = &mut self.counters.totals;
+            totals.timeouts = totals.timeouts.saturating_add(1);
+            totals.handshakes_slow = totals.handshakes_slow.saturating_add(1);
             let closed = Closed::Here("the handshake took too long");
             self.end_conn(now, slot, closed, DialError::NoAnswer { waited });
             self.close_transport(now, slot, 0, "handshake too slow");
@@ -407,7 +418,7 @@ impl Node {
             return;
         };
         let phase = std::mem::replace(&mut conn.phase, Phase::Closed);
-        let (id, dialled) = (conn.id, conn.dialled);
+        let (id, dialled, carrier) = (conn.id, conn.dialled, conn.carrier());
         if phase == Phase::Closed {
             return;
         }
@@ -420,6 +431,8 @@ impl Node {
             self.strangers.ring.retain(|queued| *queued != slot);
             self.places.free(slot);
             self.counters.totals.handshakes_in_failed = self.counters.totals.handshakes_in_failed.saturating_add(1);
+            let carried = self.counters.carrier(carrier);
+            carried.handshakes_in_failed = carried.handshakes_in_failed.saturating_add(1);
         }
         self.end_streams(slot, &closed);
         if let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_deref_mut) {
@@ -427,10 +440,17 @@ impl Node {
         }
         match phase {
             Phase::Dialling(peer) => {
+                let carried = self.counters.carrier(carrier);
+                carried.dials_ended = carried.dials_ended.saturating_add(1);
                 self.dial_ended(now, id, peer, dial);
             }
             Phase::Open(peer) => {
-                self.counters.totals.connections_closed = self.counters.totals.connections_closed.saturating_add(1);
+                let totals = &mut self.counters.totals;
+                totals.connections_closed = totals.connections_closed.saturating_add(1);
+                let silent = u64::from(matches!(closed, Closed::Silent(_)));
+                totals.connections_silent = totals.connections_silent.saturating_add(silent);
+                let carried = self.counters.carrier(carrier);
+                carried.connections_closed = carried.connections_closed.saturating_add(1);
                 if let Some(slots) = self.peers.get_mut(&peer) {
                     slots.retain(|other| *other != slot);
                     if slots.is_empty() {

@@ -97,7 +97,7 @@ impl Node {
         if let Some((Role::Client { def }, stream)) = given_up {
             // One of ours: it has its one outcome.
             let result = Err(RequestError::Dial(DialError::Full("no memory for the reply")));
-            self.count_reply(def.name, &result);
+            self.count_reply(def.name, &result, Duration::ZERO);
             self.events.push_back(Event::Reply { stream, result });
         }
         self.counters.totals.jams = self.counters.totals.jams.saturating_add(1);

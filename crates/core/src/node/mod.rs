@@ -40,6 +40,7 @@ mod shares;
 mod state;
 mod streams;
 mod topics;
+mod view;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

@@ -17,6 +17,7 @@ use crate::conn::quic::SocketId;
 use crate::conn::transport::{Pipe, Transport};
 use crate::error::{Closed, DialError};
 use crate::limits::{DATAGRAM_OVERHEAD_BYTES, PACKET_WORK, PIPE_CHUNK_BYTES_MAX, PIPE_WRITE_BYTES};
+use crate::report::Carrier;
 
 /// What a driver tells of a pipe.
 #[derive(Debug)]
@@ -115,7 +116,7 @@ impl Node {
             }
             return None;
         };
-        self.counters.totals.handshakes_in = self.counters.totals.handshakes_in.saturating_add(1);
+        self.counters.count_handshake_in(Carrier::Tcp);
         let piped = Piped::listen(now, &self.pipes.identity, &self.config.limits, &mut self.random);
         let pipe = Pipe { piped, remote, full: false, to_connect: false, connected: true, reading: true };
         let slot = self.pipes.take();

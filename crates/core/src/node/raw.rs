@@ -43,7 +43,7 @@ impl Node {
         let closed = io.closed();
         // As when a machine is driven, though outside of the connection's turn. No byte is touched.
         conn.owed = conn.owed.saturating_add(STREAM_WORK);
-        let moved = conn.count_moved(now, index, before, &mut self.counters.totals);
+        let moved = conn.count_moved(now, index, before, &mut self.counters);
         if closed || moved.bytes_in > 0 || moved.bytes_out > 0 {
             self.stir(slot, name);
         }

@@ -12,6 +12,7 @@ use crate::conn::transport::Transport;
 use crate::error::{Closed, DialError};
 use crate::limits::PACKET_WORK;
 use crate::proto::pace::deadline;
+use crate::report::Counters;
 use crate::wake::{Key, Why};
 
 /// So many packets are opened before the streams that they fed are looked at.
@@ -75,7 +76,7 @@ impl Node {
         let mut spent = 0u64;
         let mut packets = 0usize;
         // When what is unread has filled the window, the rest waits, and the pipe behind it.
-        let totals = &mut self.counters.totals;
+        let Counters { totals, delays, .. } = &mut self.counters;
         while spent < may && packets < PACKETS_AT_ONCE && conn.quic.wants_input() {
             let inbound = match (conn.inbox.pop(limits), &mut conn.quic) {
                 (Some(Arrived::Datagram(inbound)), Transport::Quic(_)) => inbound,
@@ -92,7 +93,9 @@ impl Node {
                 _ => break,
             };
             packets = packets.saturating_add(1);
-            if now.saturating_duration_since(inbound.at) > limits.delay_max {
+            let waited = now.saturating_duration_since(inbound.at);
+            delays.note(waited);
+            if waited > limits.delay_max {
                 totals.dropped_late = totals.dropped_late.saturating_add(1);
                 spent = spent.saturating_add(1);
                 continue;
@@ -231,6 +234,7 @@ impl Node {
             return;
         };
         let (id, remote) = (conn.id, conn.quic.remote());
+        let (carrier, begun) = (conn.carrier(), conn.since);
         let was = conn.phase.clone();
         let peer = match (&was, conn.quic.peer()) {
             (Phase::Greeting, Some(peer)) => peer,
@@ -280,6 +284,9 @@ impl Node {
         self.peers.entry(peer).or_default().push(slot);
         self.settle_rivals(now, &peer);
         self.counters.totals.connections_opened = self.counters.totals.connections_opened.saturating_add(1);
+        let opened = self.counters.carrier(carrier);
+        opened.connections_opened = opened.connections_opened.saturating_add(1);
+        self.counters.handshake(carrier).note(now.saturating_duration_since(begun));
         self.events.push_back(Event::Connected { conn: id, peer, dialled: was != Phase::Greeting });
         self.note_origin(now, slot, peer, was == Phase::Greeting);
         self.ask_identity(slot);
@@ -319,7 +326,9 @@ impl Node {
                 break;
             };
             stream.number = Some(number);
-            stream.open_by = None;
+            // What had to wait has got its deadline when it was first looked at.
+            let waits = stream.open_by.take().and_then(|(by, within)| by.checked_sub(within));
+            stream.since = Some(waits.unwrap_or(now));
             self.wakes.set(&mut stream.armed, Key::Stream(slot, index), None);
             let priority = stream.priority;
             conn.set_priority(index, priority);

@@ -6,7 +6,6 @@
 //! Yamux has a floor of its own (`conn/yamux/send.rs`).
 
 use super::state::ConnState;
-use crate::conn::transport::Transport;
 use crate::proto::Priority;
 
 /// After so many bytes ahead of a lower priority it gets its turn. Sporadic urgent bytes never come to that: bulk gets on beside them.
@@ -66,7 +65,7 @@ impl Shares {
 impl ConnState {
     /// Takes note of bytes of a stream that were handed to the transport.
     pub(super) fn share(&mut self, priority: Priority, bytes: u64) {
-        if bytes == 0 || !matches!(self.quic, Transport::Quic(_)) || !self.shares.note(priority, bytes) {
+        if bytes == 0 || !self.quic.is_quic() || !self.shares.note(priority, bytes) {
             return;
         }
         for (_, stream) in &self.streams {

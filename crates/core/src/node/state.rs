@@ -23,7 +23,7 @@ use crate::peers::Path;
 use crate::peers::scope::{self, Scope};
 use crate::proto::select::Listener;
 use crate::proto::{Priority, Registry, Request, StreamProtocol, identify, ping};
-use crate::report::Totals;
+use crate::report::{Carrier, Counters, Totals};
 use crate::stream::{IoState, Moved, StreamMachine, Waits};
 use crate::topic::TopicId;
 use crate::wake::Armed;
@@ -220,6 +220,8 @@ pub(super) struct Stream {
     pub(super) reserve: u64,
     /// When it has to be open at the latest, once it waits for that.
     pub(super) open_by: Option<(Instant, Duration)>,
+    /// Since when it was wanted; of a peer's request, since when it is here whole.
+    pub(super) since: Option<Instant>,
 }
 
 impl Stream {
@@ -475,7 +477,8 @@ impl ConnState {
     }
 
     /// Counts what a stream has moved since `before`. Returns its bytes in and out, and the keys of its topic that were looked at.
-    pub(super) fn count_moved(&mut self, now: Instant, index: usize, before: Moved, totals: &mut Totals) -> Moved {
+    pub(super) fn count_moved(&mut self, now: Instant, index: usize, before: Moved, counters: &mut Counters) -> Moved {
+        let carrier = self.carrier();
         let Some(stream) = self.streams.get_mut(index) else {
             return Moved::default();
         };
@@ -484,13 +487,23 @@ impl ConnState {
         self.bytes_in = self.bytes_in.saturating_add(moved.bytes_in);
         self.bytes_out = self.bytes_out.saturating_add(moved.bytes_out);
         self.usage.note(now, stream.role, moved.bytes_in, moved.bytes_out);
+        let totals = &mut counters.totals;
         totals.stream_bytes_in = totals.stream_bytes_in.saturating_add(moved.bytes_in);
         totals.stream_bytes_out = totals.stream_bytes_out.saturating_add(moved.bytes_out);
+        let carried = counters.carrier(carrier);
+        carried.stream_bytes_in = carried.stream_bytes_in.saturating_add(moved.bytes_in);
+        carried.stream_bytes_out = carried.stream_bytes_out.saturating_add(moved.bytes_out);
+        let totals = &mut counters.totals;
         totals.bytes_copied = totals.bytes_copied.saturating_add(moved.copied);
         totals.topic_looks = totals.topic_looks.saturating_add(moved.looks);
         totals.topic_frames = totals.topic_frames.saturating_add(moved.told);
         self.share(priority, moved.bytes_out);
         moved
+    }
+
+    /// What it runs on.
+    pub(super) fn carrier(&self) -> Carrier {
+        if self.quic.is_quic() { Carrier::Quic } else { Carrier::Tcp }
     }
 
     /// Marks a stream to be driven.
@@ -526,6 +539,7 @@ impl ConnState {
             told_ready: false,
             reserve,
             open_by: None,
+            since: None,
         };
         if let Some(name) = role.opened() {
             let count = self.opened.entry(name).or_default();

@@ -1,6 +1,6 @@
 //! One stream's drive, and what comes of it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::state::{Phase, Role};
 use super::{Event, Node};
@@ -92,7 +92,7 @@ impl Node {
         let flushed = io.flush() || io.peer_stopped().is_some();
         let totals = &mut self.counters.totals;
         totals.drives = totals.drives.saturating_add(1);
-        let moved = conn.count_moved(now, index, before, totals);
+        let moved = conn.count_moved(now, index, before, &mut self.counters);
         let mut work = moved.bytes_in.saturating_add(moved.bytes_out).saturating_add(moved.looks.saturating_mul(LOOK_WORK));
         let Some(stream) = conn.streams.get_mut(index) else {
             return work;
@@ -172,7 +172,7 @@ impl Node {
         match role {
             Role::Client { def } => {
                 let result = Err(RequestError::NoAnswer(waited));
-                self.count_reply(def.name, &result);
+                self.count_reply(def.name, &result, Duration::ZERO);
                 self.events.push_back(Event::Reply { stream, result });
             }
             Role::Pinger => self.events.push_back(Event::Pong { stream, result: Err(RequestError::NoAnswer(waited)) }),
@@ -314,14 +314,16 @@ impl Node {
             return 0;
         };
         let (peer, name) = (conn.peer(), conn.stream_ref(index));
-        let Some((role, stream)) = conn.streams.get(index).map(|stream| stream.role).zip(name) else {
+        let Some(((role, since), stream)) = conn.streams.get(index).map(|stream| (stream.role, stream.since)).zip(name) else {
             return 0;
         };
+        let took = since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         match (output, role) {
             (Output::Agreed(protocol), Role::Listener) => self.agreed(slot, index, protocol),
             (Output::Arrived(body), Role::Server { protocol, def, .. }) => {
                 if let Some(entry) = conn.streams.get_mut(index) {
                     entry.role = Role::Server { protocol, def, told: true };
+                    entry.since = Some(now);
                 }
                 let counters = self.counters.protocol(def.name);
                 counters.received = counters.received.saturating_add(1);
@@ -331,14 +333,7 @@ impl Node {
                 }
             }
             (Output::Served(result), Role::Server { def, told, .. }) => {
-                let counters = self.counters.protocol(def.name);
-                match result {
-                    Ok(len) => {
-                        counters.served = counters.served.saturating_add(1);
-                        counters.reply_bytes_out = counters.reply_bytes_out.saturating_add(len as u64);
-                    }
-                    Err(_) => counters.broken = counters.broken.saturating_add(1),
-                }
+                self.count_served(def.name, &result, took);
                 if let Err(breach) = result {
                     self.count_breach(now, slot, breach);
                     if told {
@@ -347,7 +342,7 @@ impl Node {
                 }
             }
             (Output::Reply(result), Role::Client { def }) => {
-                self.count_reply(def.name, &result);
+                self.count_reply(def.name, &result, took);
                 if let Err(error) = &result {
                     self.accuse_reply(now, slot, error);
                 }
@@ -355,6 +350,9 @@ impl Node {
             }
             (Output::Pong(result), Role::Pinger) => {
                 self.counters.totals.pings = self.counters.totals.pings.saturating_add(u64::from(result.is_ok()));
+                if let Ok(took) = result {
+                    self.counters.pings.note(took);
+                }
                 self.events.push_back(Event::Pong { stream, result });
             }
             (Output::Subscribed(topic), _) => self.subscribed(slot, index, topic),
@@ -385,12 +383,25 @@ impl Node {
         }
     }
 
-    pub(super) fn count_reply(&mut self, name: &'static str, result: &Result<crate::Message, RequestError>) {
+    fn count_served(&mut self, name: &'static str, result: &Result<usize, Breach>, took: Duration) {
+        let counters = self.counters.protocol(name);
+        match result {
+            Ok(len) => {
+                counters.served = counters.served.saturating_add(1);
+                counters.reply_bytes_out = counters.reply_bytes_out.saturating_add(*len as u64);
+                self.counters.latency(name).served.note(took);
+            }
+            Err(_) => counters.broken = counters.broken.saturating_add(1),
+        }
+    }
+
+    pub(super) fn count_reply(&mut self, name: &'static str, result: &Result<crate::Message, RequestError>, took: Duration) {
         let counters = self.counters.protocol(name);
         match result {
             Ok(reply) => {
                 counters.replied = counters.replied.saturating_add(1);
                 counters.reply_bytes_in = counters.reply_bytes_in.saturating_add(reply.len() as u64);
+                self.counters.latency(name).asked.note(took);
             }
             Err(error) => {
                 counters.failed = counters.failed.saturating_add(1);
@@ -420,7 +431,7 @@ impl Node {
             match role {
                 Role::Client { def } => {
                     let result = Err(lost());
-                    self.count_reply(def.name, &result);
+                    self.count_reply(def.name, &result, Duration::ZERO);
                     self.events.push_back(Event::Reply { stream, result });
                 }
                 Role::Pinger => self.events.push_back(Event::Pong { stream, result: Err(lost()) }),

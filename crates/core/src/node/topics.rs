@@ -65,6 +65,11 @@ impl Topics {
         self.published.contains_key(&id)
     }
 
+    /// Subscriptions to all topics.
+    pub(super) fn subscribers(&self) -> usize {
+        self.published.values().fold(0, |sum, topic| sum.saturating_add(topic.subscribers))
+    }
+
     pub(super) fn priority(&self, id: TopicId) -> Priority {
         self.published.get(&id).map_or_else(Priority::default, |topic| topic.priority)
     }

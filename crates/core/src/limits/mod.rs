@@ -3,7 +3,11 @@
 //! Bytes are allocated bytes. A limit can be changed before a node starts; [`Limits::check`] then proves that all floors
 //! fit together or says which numbers clash and what would fit.
 
+mod table;
+
 use std::time::Duration;
+
+pub use table::{LimitError, LimitValue, Limits};
 
 use crate::abuse::{ABUSE_ENTRY_BYTES, Abuse};
 use crate::error::ConfigError;
@@ -181,118 +185,6 @@ const _: () =
     assert!(INBOUND_FLOOR_EIGHTHS + OUTBOUND_FLOOR_EIGHTHS + PROTECTED_EIGHTHS <= 8, "the floors fit any number of slots");
 const _: () = assert!(HEADER_BYTES_MAX >= 1024 && OUTBOX_BYTES_MAX >= HEADER_BYTES_MAX);
 const _: () = assert!(DATAGRAM_BYTES_MAX >= 1472, "a full Ethernet datagram has to fit");
-
-/// The numbers that an operator may set.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Limits {
-    /// All that the node may hold for its peers, in bytes.
-    pub memory_bytes: u64,
-    /// All that it may hold for one connection, in bytes.
-    pub connection_bytes_max: u64,
-    /// Slots: how many connections at once, established or being dialled. Beyond, `docs/admission.md` says who has to go. Handshakes of
-    /// strangers have places of their own (`handshakes_max`), so that a full node can still be reached.
-    pub connections_max: u32,
-    /// How many of these may be to one identity: two, when both sides dial at once, and one to replace a dead one.
-    pub connections_per_peer_max: u32,
-    /// How many dials for [`Node::connect`](crate::Node::connect) may be under way at once. Each holds a slot and what a connection has set aside. A
-    /// quarter of them is for first attempts, so that peers who are nowhere to be found do not hold up the rest.
-    pub dials_max: u32,
-    /// How many of these may be to one peer. Eight addresses are begun within a second.
-    pub dials_per_peer_max: u32,
-    /// How many handshakes of strangers may be in flight, beside all slots. Connections that are saying goodbye have these places too. When all are
-    /// taken, those that stand still make room (`docs/admission.md`); each newcomer has all of them looked at, at most, so thousands would cost.
-    pub handshakes_max: u32,
-    /// From so many on, a stranger has to prove its address first (Retry, RFC 9000 section 8.1.2).
-    pub retry_from: u32,
-    /// First packets of strangers that are opened per second on average; each costs key derivation.
-    pub strangers_per_second: u32,
-    /// How long a handshake may take.
-    pub handshake_deadline: Duration,
-    /// A connection without any packet is given up after this.
-    pub idle_timeout: Duration,
-    /// An idle connection is kept alive at about this interval (jittered by a quarter).
-    pub keep_alive: Duration,
-    /// Receive window of a fresh connection, in bytes.
-    pub receive_window_min: u64,
-    /// A connection's receive window grows to at most this.
-    pub receive_window_max: u64,
-    /// Unacknowledged bytes that a fresh connection may hold for sending.
-    pub send_window_min: u64,
-    /// What that may grow to.
-    pub send_window_max: u64,
-    /// All that the address book may hold, in bytes, set aside for it. What does not fit pushes out the least proven, by
-    /// [`peers::book`](crate::peers::book).
-    pub book_bytes: u64,
-    /// Streams that a peer may have open on a fresh connection. Grows in steps while it uses them.
-    pub streams_min: u32,
-    /// What that may grow to.
-    pub streams_max: u32,
-    /// Received datagrams that may wait for a connection's turn, in bytes, from its floor.
-    pub inbox_bytes_min: u64,
-    /// The same when the node has spare memory.
-    pub inbox_bytes_max: u64,
-    /// The longest delay that buffering may add: older datagrams are dropped as loss, and windows are sized by it.
-    pub delay_max: Duration,
-    /// Bytes of messages being received that each connection can always have, whatever others hold.
-    pub message_bytes_min: u64,
-    /// How long negotiating a protocol on a stream may take.
-    pub negotiation_deadline: Duration,
-    /// A message in transit has to grow by `progress_bytes` in each such interval, unless the connection is busy with others.
-    pub progress_interval: Duration,
-    /// See `progress_interval`. 1 byte/s falls below, a 9,600 baud line does not.
-    pub progress_bytes: u64,
-    /// The slowest average rate, in bytes/s, at which a message may take its time beyond its protocol's deadline.
-    pub rate_min: u64,
-    /// Work units of one turn of the node; what is left waits for the next.
-    pub turn_work: u64,
-    /// Work units of one visit to one connection.
-    pub quantum: u32,
-    /// Closing waits so long for what is under way.
-    pub drain_deadline: Duration,
-    /// The abuse feed names so many of each kind in an interval: identities, addresses, and addresses that can be forged.
-    pub abuse_names_max: u32,
-    /// It tells of each at most once in this time.
-    pub abuse_interval: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            memory_bytes: 512 << 20,
-            connection_bytes_max: 64 << 20,
-            connections_max: 512,
-            connections_per_peer_max: 3,
-            dials_max: 64,
-            dials_per_peer_max: 8,
-            handshakes_max: 64,
-            retry_from: 32,
-            strangers_per_second: 2_000,
-            handshake_deadline: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(30),
-            keep_alive: Duration::from_secs(8),
-            receive_window_min: 64 << 10,
-            receive_window_max: 8 << 20,
-            send_window_min: 64 << 10,
-            send_window_max: 8 << 20,
-            book_bytes: 4 << 20,
-            streams_min: 8,
-            streams_max: 256,
-            inbox_bytes_min: 64 << 10,
-            inbox_bytes_max: 2 << 20,
-            delay_max: Duration::from_millis(500),
-            message_bytes_min: 64 << 10,
-            negotiation_deadline: Duration::from_secs(10),
-            progress_interval: Duration::from_secs(3),
-            progress_bytes: 1 << 10,
-            rate_min: 1 << 10,
-            turn_work: 256 << 10,
-            quantum: 32 << 10,
-            drain_deadline: Duration::from_secs(5),
-            abuse_names_max: 64,
-            abuse_interval: Duration::from_secs(10),
-        }
-    }
-}
 
 impl Limits {
     /// Worst allocated bytes behind a receive window of `bytes`.

@@ -1,17 +1,27 @@
 //! Everything counted, as plain monotone numbers; and what an audit of a node's memory finds.
 
+mod histogram;
+mod now;
+
 use std::collections::BTreeMap;
+use std::fmt;
+
+pub use histogram::{BOUNDS_US, Histogram};
+pub use now::{ConnectionNow, Now, PeerNow, StreamsNow};
 
 macro_rules! counters {
-    ($(#[$outer:meta])* $name:ident { $($(#[$doc:meta])* $field:ident,)* }) => {
+    ($(#[$outer:meta])* $name:ident { $(#[doc = $doc:literal] $field:ident,)* }) => {
         $(#[$outer])*
         #[derive(Debug, Clone, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct $name {
-            $($(#[$doc])* pub $field: u64,)*
+            $(#[doc = $doc] pub $field: u64,)*
         }
 
         impl $name {
+            /// What each counter counts, in one sentence, in the order of [`list`](Self::list).
+            pub const WORDS: &[&str] = &[$($doc,)*];
+
             /// All counters with their names, for export.
             pub fn list(&self) -> Vec<(&'static str, u64)> {
                 vec![$((stringify!($field), self.$field),)*]
@@ -58,6 +68,10 @@ counters! {
         quic_faults,
         /// First packets of strangers dropped: over the rate, the queue or the handshakes in flight.
         strangers_dropped,
+        /// Of these, those above the rate of strangers.
+        strangers_over_rate,
+        /// Of these, those that found all places of handshakes taken.
+        strangers_no_place,
         /// Strangers asked to prove their address.
         retries,
         /// Strangers refused at their first packet: all places or all memory are taken, or nobody can be displaced now.
@@ -136,6 +150,10 @@ counters! {
         windows_grown,
         /// Deadlines of streams and connections that were reached.
         timeouts,
+        /// Of these, handshakes that took too long.
+        handshakes_slow,
+        /// Established connections that ended because their peer was silent for too long.
+        connections_silent,
         /// Streams of peers given up because they waited and filled the connection's window, and no memory was left to widen it.
         jams,
         /// Streams that ended because the peer broke a protocol.
@@ -183,6 +201,68 @@ counters! {
     }
 }
 
+counters! {
+    /// What a node has done over one kind of transport since its start.
+    PerCarrier {
+        /// Connections dialled.
+        dials,
+        /// Dials that ended without a connection.
+        dials_ended,
+        /// Handshakes begun by others.
+        handshakes_in,
+        /// Handshakes of others that failed.
+        handshakes_in_failed,
+        /// Connections established, both directions.
+        connections_opened,
+        /// Connections ended after they were established.
+        connections_closed,
+        /// Stream bytes consumed.
+        stream_bytes_in,
+        /// Stream bytes handed to the transport.
+        stream_bytes_out,
+    }
+}
+
+/// What a connection runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Carrier {
+    /// QUIC over UDP.
+    Quic,
+    /// TCP with TLS or Noise, and Yamux.
+    Tcp,
+}
+
+impl Carrier {
+    /// All there are.
+    pub const ALL: [Carrier; 2] = [Carrier::Quic, Carrier::Tcp];
+
+    /// Its name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Carrier::Quic => "quic",
+            Carrier::Tcp => "tcp",
+        }
+    }
+}
+
+impl fmt::Display for Carrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Carrier::Quic => "QUIC",
+            Carrier::Tcp => "TCP",
+        })
+    }
+}
+
+/// How long requests of one protocol took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Latency {
+    /// Ours: from the wish for a stream until the reply was there whole. Failed ones are not in it.
+    pub asked: Histogram,
+    /// Those of peers: from the whole request until the whole reply was handed to the transport.
+    pub served: Histogram,
+}
+
 /// All counters of a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -190,11 +270,65 @@ pub struct Counters {
     pub totals: Totals,
     /// By protocol name. Names are those of definitions in the program, so there are few.
     pub protocols: BTreeMap<&'static str, PerProtocol>,
+    /// How long requests took, by protocol name.
+    pub latencies: BTreeMap<&'static str, Latency>,
+    /// By [`Carrier`], in the order of [`Carrier::ALL`].
+    pub carriers: [PerCarrier; 2],
+    /// From the first packet, or the dial, until a peer was known by name; by [`Carrier`].
+    pub handshakes: [Histogram; 2],
+    /// Round trips of pings.
+    pub pings: Histogram,
+    /// How long received datagrams waited for their connection's turn.
+    pub delays: Histogram,
 }
 
 impl Counters {
     pub(crate) fn protocol(&mut self, name: &'static str) -> &mut PerProtocol {
         self.protocols.entry(name).or_default()
+    }
+
+    pub(crate) fn latency(&mut self, name: &'static str) -> &mut Latency {
+        self.latencies.entry(name).or_default()
+    }
+
+    pub(crate) fn carrier(&mut self, carrier: Carrier) -> &mut PerCarrier {
+        let [quic, tcp] = &mut self.carriers;
+        match carrier {
+            Carrier::Quic => quic,
+            Carrier::Tcp => tcp,
+        }
+    }
+
+    pub(crate) fn handshake(&mut self, carrier: Carrier) -> &mut Histogram {
+        let [quic, tcp] = &mut self.handshakes;
+        match carrier {
+            Carrier::Quic => quic,
+            Carrier::Tcp => tcp,
+        }
+    }
+
+    pub(crate) fn count_handshake_in(&mut self, carrier: Carrier) {
+        self.totals.handshakes_in = self.totals.handshakes_in.saturating_add(1);
+        let carried = self.carrier(carrier);
+        carried.handshakes_in = carried.handshakes_in.saturating_add(1);
+    }
+
+    /// How often something ran into a limit, by the limit's name in [`Limits`](crate::Limits).
+    pub fn limits_reached(&self) -> Vec<(&'static str, u64)> {
+        let totals = &self.totals;
+        vec![
+            ("memory_bytes", totals.grants_refused),
+            ("connections_max", totals.refused_full),
+            ("connections_per_peer_max", totals.connections_surplus),
+            ("handshakes_max", totals.strangers_no_place),
+            ("strangers_per_second", totals.strangers_over_rate),
+            ("retry_from", totals.retries),
+            ("handshake_deadline", totals.handshakes_slow),
+            ("idle_timeout", totals.connections_silent),
+            ("inbox_bytes_max", totals.dropped_full),
+            ("delay_max", totals.dropped_late),
+            ("turn_work", totals.turns_full),
+        ]
     }
 }
 
