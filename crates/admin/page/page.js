@@ -1,0 +1,699 @@
+// Draws what this node does now, from /now.json, read once a second, and /explain.json.
+//
+// Agents, addresses and names come from strangers: they enter the page as text only (`textContent`, attributes), never as markup. All that is kept
+// is bounded, whatever comes: 300 points of history, a minute of histograms, and the rows that the last reading named.
+"use strict";
+
+const POINTS_MAX = 300; // five minutes, read once a second
+const SPAN_S = 300;
+const MINUTE_S = 60;
+const EVERY_MS = 1000;
+const EXPLAIN_EVERY_MS = 5000;
+const BACKOFF_MAX_MS = 15000;
+const ANSWER_MAX_MS = 5000;
+const ROWS_MAX = 100; // of protocols: their names are the program's own, so there are few
+const COLOURS = 6; // as many series have a colour of their own; the others share a grey
+const GAP_S = 3; // between readings further apart than this, only the average is known
+const SVG = "http://www.w3.org/2000/svg";
+
+// ---- Words and numbers ----
+
+const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+
+// What would reorder or hide the text around it is shown as what it is: something that does not belong there.
+const clean = (text) => String(text ?? "").replace(/[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g, "\ufffd");
+
+function cut(text, max) {
+  const letters = Array.from(clean(text).slice(0, 4 * max));
+  return letters.length > max ? letters.slice(0, max - 1).join("") + "…" : letters.join("");
+}
+
+// Identities begin alike: the end tells them apart.
+const shortId = (id) => (id.length > 20 ? `${cut(id, 9)}${clean(id.slice(-8))}` : clean(id));
+
+const digits = (n) => (n >= 100 || Number.isInteger(n) ? whole.format(n) : n >= 10 ? n.toFixed(1) : n.toFixed(2));
+
+function scaled(n, step, units) {
+  let at = 0;
+  for (; n >= step * 0.9995 && at < units.length - 1; at += 1) n /= step;
+  return `${at ? digits(n) : whole.format(n)} ${units[at]}`;
+}
+
+const bytes = (n) => scaled(n, 1024, ["B", "KiB", "MiB", "GiB", "TiB"]);
+const byteRate = (n) => scaled(n, 1000, ["B/s", "kB/s", "MB/s", "GB/s"]);
+const countRate = (n) => (n > 0 && n < 0.005 ? "< 0.01 /s" : `${digits(n)} /s`);
+const percent = (part, all) => (all > 0 ? (100 * part) / all : 0);
+
+function time(s) {
+  if (s < 1) return s < 0.01 ? `${digits(s * 1000)} ms` : `${Math.round(s * 1000)} ms`;
+  if (s < 60) return `${s < 10 && s % 1 ? s.toFixed(1) : Math.floor(s)} s`;
+  const [d, h, m] = [Math.floor(s / 86400), Math.floor(s / 3600) % 24, Math.floor(s / 60) % 60];
+  return d ? `${d} d ${h} h` : h ? `${h} h ${m} min` : `${m} min ${Math.floor(s) % 60} s`;
+}
+
+const clock = (ms) => new Date(ms).toLocaleTimeString("en-GB");
+
+// ---- The document ----
+
+const $ = (id) => document.getElementById(id);
+
+// What has not changed is not touched: with a thousand rows, that is most.
+function put(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+function attr(node, attrs) {
+  for (const [name, value] of Object.entries(attrs)) if (node.getAttribute(name) !== String(value)) node.setAttribute(name, value);
+  return node;
+}
+
+function make(tag, attrs = {}, ...children) {
+  const node = attr(document.createElement(tag), attrs);
+  node.append(...children);
+  return node;
+}
+
+function draw(tag, attrs = {}, ...children) {
+  const node = attr(document.createElementNS(SVG, tag), attrs);
+  node.append(...children);
+  return node;
+}
+
+// Keeps the children of `parent` in step with a list of items that have a `key`: rows are made and dropped with what they show, filled in place, and
+// moved only if their order changed.
+function keyed(parent, create, fill, first = null) {
+  const rows = new Map();
+  return (items) => {
+    const keys = new Set(items.map((item) => item.key));
+    for (const [key, row] of rows) {
+      if (keys.has(key)) continue;
+      row.node.remove();
+      rows.delete(key);
+    }
+    let at = first ? first.nextElementSibling : parent.firstElementChild;
+    for (const item of items) {
+      let row = rows.get(item.key);
+      if (!row) rows.set(item.key, (row = create(item)));
+      fill(row, item);
+      if (row.node === at) at = at.nextElementSibling;
+      else {
+        // Moving a node takes the keyboard's focus from what is in it.
+        const focused = row.node.contains(document.activeElement) ? document.activeElement : null;
+        parent.insertBefore(row.node, at);
+        focused?.focus({ preventScroll: true });
+      }
+    }
+  };
+}
+
+// A row of a table. `columns` are names, as a narrow screen shows them beside each cell; one that begins with "#" is of numbers. The first cell is the
+// row's header.
+function tableRow(columns, scope = "row") {
+  const cells = columns.map((column, at) => {
+    const name = column.replace("#", "");
+    const cell = make(at ? "td" : "th", at ? { "data-label": name } : { scope });
+    if (name !== column) cell.className = "n";
+    return cell.appendChild(make("div"));
+  });
+  return { node: make("tr", {}, ...cells.map((cell) => cell.parentNode)), cells };
+}
+
+function button(text, title, act) {
+  const node = make("button", { type: "button", class: "name", title });
+  node.textContent = text;
+  node.addEventListener("click", act);
+  return node;
+}
+
+function meter() {
+  const fill = draw("rect", { class: "fill", x: 0, y: 0, height: 8, width: 0 });
+  const track = draw("rect", { class: "track", x: 0.5, y: 0.5, width: "100%", height: 7 });
+  return { node: draw("svg", { class: "meter", role: "img" }, track, fill), fill };
+}
+
+function fillMeter(row, part, all, words) {
+  const share = Math.min(100, percent(part, all));
+  attr(row.fill, { width: `${share.toFixed(1)}%` });
+  attr(row.node, { class: share >= 85 ? "meter high" : "meter", "aria-label": `${words}: ${Math.round(share)} of 100` });
+}
+
+// ---- What was read ----
+
+// `points` are rates between successive readings, `marks` the histograms of the last minute.
+const state = { last: null, points: [], marks: [], colours: new Map(), failures: 0, readAt: 0, restarted: 0, timer: 0, tryAt: 0 };
+
+async function get(path) {
+  const answer = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(ANSWER_MAX_MS) });
+  if (!answer.ok) throw new Error(`it answered ${path} with status ${answer.status}`);
+  return answer.json();
+}
+
+const protocolBytesIn = (p) => p.reply_bytes_in + p.request_bytes_in;
+const protocolBytesOut = (p) => p.request_bytes_out + p.reply_bytes_out;
+const wireIn = (now) => now.totals.datagram_bytes_in + now.totals.pipe_bytes_in;
+const wireOut = (now) => now.totals.datagram_bytes_out + now.totals.pipe_bytes_out;
+
+// Counters only grow: if one is lower than it was, the node that counts is another one.
+function isRestart(before, now) {
+  if (before.peer_id !== now.peer_id || now.uptime_s < before.uptime_s) return true;
+  return Object.entries(now.totals).some(([name, count]) => count < (before.totals[name] ?? 0));
+}
+
+function forget() {
+  Object.assign(state, { last: null, points: [], marks: [], colours: new Map() });
+  paths.clear();
+}
+
+// A protocol keeps the colour that it got when it first did something.
+function colour(name, active) {
+  if (!state.colours.has(name) && active && state.colours.size < COLOURS) state.colours.set(name, state.colours.size);
+  return state.colours.get(name) ?? COLOURS;
+}
+
+function takePoint(before, now) {
+  const seconds = now.uptime_s - before.uptime_s;
+  if (!(seconds > 0.05)) return false;
+  const rate = (of, a, b) => Math.max(0, of(b) - of(a)) / seconds;
+  const point = { from: before.uptime_s, to: now.uptime_s, wire: [rate(wireIn, before, now), rate(wireOut, before, now), 0], by: new Map() };
+  for (const [name, p] of Object.entries(now.protocols).slice(0, ROWS_MAX)) {
+    const old = before.protocols[name];
+    const diff = (of) => Math.max(0, of(p) - (old ? of(old) : 0)) / seconds;
+    const values = [diff(protocolBytesIn), diff(protocolBytesOut), diff((x) => x.sent + x.received), diff((x) => x.sent), diff((x) => x.received)];
+    colour(name, p.sent + p.received > 0);
+    if (values.some((value) => value > 0)) point.by.set(name, values);
+  }
+  state.points.push(point);
+  while (state.points.length > POINTS_MAX || state.points[0].to < now.uptime_s - SPAN_S) state.points.shift();
+  return true;
+}
+
+function takeMark(now) {
+  const histograms = new Map(Object.entries(now.protocols).slice(0, ROWS_MAX).map(([name, p]) => [name, [p.asked?.counts, p.served_in?.counts]]));
+  state.marks.push({ at: now.uptime_s, histograms });
+  while (state.marks[0].at < now.uptime_s - MINUTE_S - 0.5 || state.marks.length > 2 * MINUTE_S) state.marks.shift();
+}
+
+function take(now) {
+  if (state.last && isRestart(state.last, now)) {
+    forget();
+    state.restarted = Date.now();
+  }
+  const before = state.last;
+  const fresh = !before || takePoint(before, now);
+  if (!fresh) return;
+  takeMark(now);
+  state.last = now;
+  show(before, now);
+}
+
+// ---- Reading, once a second ----
+
+async function poll() {
+  clearTimeout(state.timer);
+  state.timer = 0;
+  if (document.hidden || state.reading) return;
+  state.reading = true;
+  const begun = performance.now();
+  let wait = EVERY_MS;
+  try {
+    const now = await get("/now.json");
+    try {
+      take(now);
+    } catch (error) {
+      console.error(error);
+      throw new Error("it answered with something that this page cannot read");
+    }
+    state.failures = 0;
+    state.readAt = Date.now();
+    wait = Math.max(250, EVERY_MS - (performance.now() - begun));
+  } catch (error) {
+    state.failures += 1;
+    state.why = error instanceof TypeError ? "nothing answers: it was stopped, or it is out of reach" : error.name === "TimeoutError" ? "it takes too long" : error.message;
+    wait = Math.min(BACKOFF_MAX_MS, EVERY_MS * 2 ** (state.failures - 1));
+  }
+  state.reading = false;
+  state.tryAt = Date.now() + wait;
+  showStatus();
+  if (!document.hidden) state.timer = setTimeout(poll, wait);
+}
+
+function showStatus() {
+  const bad = state.failures > 0;
+  attr($("status"), { class: bad ? "status bad" : "status" });
+  const shown = state.readAt ? `What is shown is from ${clock(state.readAt)}.` : "Nothing was read yet.";
+  const since = state.restarted ? ` The node was started again: its history here begins at ${clock(state.restarted)}.` : "";
+  put($("status-text"), bad ? `The node does not answer: ${cut(state.why, 120)}. ${shown}` : `Live: read once a second.${since}`);
+  put($("status-next"), bad ? `Next try in ${Math.max(0, Math.ceil((state.tryAt - Date.now()) / 1000))} s.` : "");
+  $("retry").hidden = !bad;
+}
+
+function visible() {
+  clearTimeout(state.timer);
+  // A hidden page asks for nothing. Its next reading then covers the whole gap, of which only the average is known.
+  if (!document.hidden) poll();
+}
+
+// ---- Explanations ----
+
+function sentences(list) {
+  const fill = keyed(list, () => {
+    const parts = ["strong", "span", "span", "span"].map((tag) => make(tag));
+    parts[3].className = "next";
+    parts[2].className = "soft";
+    return { node: make("li", {}, ...parts), parts };
+  }, ({ node, parts }, { says }) => {
+    const words = [says.is, says.why && `Why: ${says.why}`, says.since && `Since: ${says.since}`, says.next && `What to do: ${says.next}`];
+    node.className = says.is ? "" : "soft";
+    words.forEach((text, at) => {
+      put(parts[at], text ? cut(text, 600) : "");
+      parts[at].hidden = !text;
+    });
+  });
+  return (all) => {
+    for (const node of list.querySelectorAll(":scope > .soft")) node.remove();
+    fill(all.slice(0, 50).map((says, key) => ({ key, says })));
+  };
+}
+
+const shownOf = { node: null, dialog: null, query: "" };
+
+async function explainNode() {
+  if (document.hidden || state.failures) return;
+  try {
+    shownOf.node((await get("/explain.json")).sentences);
+  } catch {
+    // The status line says when the node does not answer.
+  }
+}
+
+async function explainOpen() {
+  const query = shownOf.query;
+  if (!query || document.hidden) return;
+  let said;
+  try {
+    said = (await get(`/explain.json?${query}`)).sentences;
+    if (!said.length) said = [{ is: "The node has nothing to say of it." }];
+  } catch {
+    said = [{ is: "The node gave no explanation.", why: "It does not answer, or it does not know this name any more." }];
+  }
+  // Another one may have been opened, or this one closed, while it was on its way.
+  if (query === shownOf.query) shownOf.dialog(said);
+}
+
+function explain(kind, name) {
+  shownOf.query = `${kind}=${encodeURIComponent(name)}`;
+  put($("dialog-title"), kind === "peer" ? "Peer" : "Protocol");
+  put($("dialog-name"), cut(name, 200));
+  shownOf.dialog([{ is: "Asking the node…" }]);
+  $("dialog").showModal();
+  explainOpen();
+}
+
+// ---- Charts ----
+
+const CHARTS = [
+  { title: "Received", at: 0, unit: byteRate, wire: true },
+  { title: "Sent", at: 1, unit: byteRate, wire: true },
+  { title: "Requests and streams begun", at: 2, unit: countRate, wire: false },
+];
+
+const HEIGHT = 150;
+const [TOP, BOTTOM] = [14, 132];
+
+function chart(of) {
+  const layers = draw("g");
+  const parts = { of, layers, wire: draw("path", { class: "wire" }), cross: draw("line", { class: "cross", y1: TOP, y2: BOTTOM, visibility: "hidden" }) };
+  parts.lines = [TOP, (TOP + BOTTOM) / 2, BOTTOM].map((y) => draw("line", { class: "grid", x1: 0, x2: "100%", y1: y, y2: y }));
+  parts.marks = [TOP, (TOP + BOTTOM) / 2].map((y) => draw("text", { x: 2, y: y + 12 }));
+  parts.times = [5, 4, 3, 2, 1, 0].map((minute) => {
+    const text = draw("text", { x: `${100 - 20 * minute}%`, y: HEIGHT - 4, "text-anchor": minute === 5 ? "start" : minute ? "middle" : "end" });
+    text.textContent = minute ? `−${minute} min` : "now";
+    return text;
+  });
+  parts.svg = draw("svg", { role: "img" }, ...parts.lines, layers, parts.wire, parts.cross, ...parts.marks, ...parts.times);
+  parts.read = make("p", { class: "read" });
+  const title = make("h3");
+  title.textContent = of.title;
+  // The picture itself has a name for who does not see it; moving over it, or the arrow keys, read single moments.
+  parts.frame = make("div", { tabindex: 0, role: "group", "aria-label": `${of.title}: arrow keys read a moment` }, parts.svg);
+  parts.node = make("div", { class: "chart" }, title, parts.frame, parts.read);
+  parts.svg.addEventListener("pointermove", (event) => look(parts, SPAN_S * (1 - (event.clientX - parts.svg.getBoundingClientRect().left) / width(parts))));
+  parts.svg.addEventListener("pointerleave", () => look(parts, null));
+  parts.frame.addEventListener("blur", () => look(parts, null));
+  parts.frame.addEventListener("keydown", (event) => {
+    const by = { ArrowLeft: 5, ArrowRight: -5, Home: SPAN_S, End: -SPAN_S }[event.key];
+    if (by === undefined) return;
+    event.preventDefault();
+    look(parts, Math.min(SPAN_S, Math.max(0, (parts.ago ?? 0) + by)));
+  });
+  parts.read.setAttribute("aria-live", "off");
+  parts.frame.addEventListener("focus", () => parts.read.setAttribute("aria-live", "polite"));
+  parts.frame.addEventListener("blur", () => parts.read.setAttribute("aria-live", "off"));
+  return parts;
+}
+
+const width = (parts) => Math.max(50, parts.svg.clientWidth);
+
+function look(parts, ago) {
+  parts.ago = ago;
+  drawChart(parts);
+}
+
+// The end of the axis: 1, 2 or 5 times a power of ten.
+function ceiling(most) {
+  if (!(most > 0)) return 1;
+  const power = 10 ** Math.floor(Math.log10(most));
+  return [1, 2, 5, 10].map((by) => by * power).find((end) => end >= most * 0.9999);
+}
+
+// Sums of a point's rates by colour, so that a chart has at most seven layers.
+function layersOf(point, at) {
+  const sums = new Array(COLOURS + 1).fill(0);
+  for (const [name, values] of point.by) sums[colour(name, false)] += values[at];
+  return sums;
+}
+
+function drawChart(parts) {
+  const { of, svg } = parts;
+  const points = state.points;
+  const end = points.length ? points[points.length - 1].to : 0;
+  const wide = width(parts);
+  const x = (t) => (wide * (1 - (end - t) / SPAN_S)).toFixed(1);
+  const sums = points.map((point) => layersOf(point, of.at));
+  const totals = sums.map((by) => by.reduce((a, b) => a + b, 0));
+  const wires = of.wire ? points.map((point) => point.wire[of.at]) : [];
+  const most = points.length ? Math.max(...totals, ...wires) : 0;
+  const top = ceiling(most);
+  const y = (value) => (BOTTOM - ((BOTTOM - TOP) * value) / top).toFixed(1);
+  // Where readings are far apart, their average is drawn flat over the gap.
+  const line = (values) => points.map((point, i) => (i === 0 || point.to - point.from > GAP_S ? `${x(point.from)} ${y(values[i])}L` : "") + `${x(point.to)} ${y(values[i])}`);
+  const lower = totals.map(() => 0);
+  for (let index = 0; index <= COLOURS; index += 1) {
+    let path = parts.layers.children[index];
+    if (!path) parts.layers.append((path = draw("path", { class: `area c${index}` })));
+    const upper = lower.map((value, i) => value + sums[i][index]);
+    const drawn = sums.some((by) => by[index] > 0);
+    attr(path, { d: drawn ? `M${line(upper).join("L")}L${reversed(line(lower))}Z` : "" });
+    upper.forEach((value, i) => (lower[i] = value));
+  }
+  attr(parts.wire, { d: wires.length ? `M${line(wires).join("L")}` : "" });
+  [top, top / 2].forEach((value, i) => put(parts.marks[i], points.length ? of.unit(value) : ""));
+  const now = points.length ? of.unit(totals[totals.length - 1]) : "not known yet";
+  attr(svg, { "aria-label": `${of.title} by protocol, last five minutes: now ${now}, most ${of.unit(most)}. The table below has the numbers by protocol.` });
+  readMoment(parts, points, totals, wires, end, x);
+}
+
+const reversed = (line) => line.join("L").split("L").reverse().join("L");
+
+// The words below a chart: those of the moment that is looked at, else of now.
+function readMoment(parts, points, totals, wires, end, x) {
+  const { of, ago } = parts;
+  const looked = ago !== null && ago !== undefined;
+  const t = end - (looked ? ago : 0);
+  const at = looked ? points.findIndex((point) => t <= point.to) : points.length - 1;
+  const point = points[at];
+  attr(parts.cross, { visibility: looked && point ? "visible" : "hidden", x1: x(t), x2: x(t) });
+  if (!point) return put(parts.read, looked ? "Nothing was read there." : "");
+  const names = [...point.by].filter(([, values]) => values[of.at] > 0).sort((a, b) => b[1][of.at] - a[1][of.at]);
+  const most = looked ? names.slice(0, 3).map(([name, values]) => `${cut(name, 40)} ${of.unit(values[of.at])}`) : [];
+  const wire = of.wire ? [`dashed: ${of.unit(wires[at])} on the network, overhead included`] : [];
+  put(parts.read, [`${looked ? `${time(Math.round(end - t))} ago` : "Now"}: ${of.unit(totals[at])}`, ...most, ...wire].join(" · "));
+}
+
+// ---- Parts of the page ----
+
+const tile = keyed($("tiles"), () => {
+  const [name, value, more, bar] = [make("dt"), make("b"), make("span"), meter()];
+  return { node: make("div", {}, name, make("dd", {}, value, " ", more, bar.node)), name, value, more, bar };
+}, (row, { key, value, more, part, all }) => {
+  put(row.name, key);
+  put(row.value, value);
+  put(row.more, more);
+  row.bar.node.toggleAttribute("hidden", all === undefined);
+  if (all !== undefined) fillMeter(row.bar, part, all, key);
+});
+
+function showNow({ now }) {
+  const of = (key, part, all, unit) => ({ key, value: unit(part), more: `of ${unit(all)} (${Math.round(percent(part, all))} %)`, part, all });
+  const kinds = Object.entries(now.connections).map(([name, count]) => `${whole.format(count)} ${cut(name, 10).toUpperCase()}`);
+  const connections = Object.values(now.connections).reduce((a, b) => a + b, 0);
+  tile([
+    { key: "Peers", value: whole.format(now.peers), more: "connected" },
+    { key: "Connections", value: whole.format(connections), more: kinds.join(", ") },
+    { key: "Streams", value: whole.format(now.streams), more: now.subscriptions ? `and ${whole.format(now.subscriptions)} subscriptions of peers` : "" },
+    { key: "Wait for memory", value: whole.format(now.starved), more: now.starved === 1 ? "connection" : "connections" },
+    of("Memory promised", now.memory, now.memory_max, bytes),
+    of("Slots taken", now.slots, now.slots_max, (n) => whole.format(n)),
+    of("Handshakes under way", now.handshakes, now.handshakes_max, (n) => whole.format(n)),
+    of("Address book", now.book, now.book_max, bytes),
+  ]);
+}
+
+const protocolRow = keyed($("protocols"), ({ key }) => {
+  const row = tableRow(["Protocol", "#In", "#Out", "#Asked by us", "#Asked by peers", "#Failed, in all", "#Broken by peers"]);
+  row.swatch = draw("svg", { class: "swatch", "aria-hidden": "true" }, draw("rect", { width: 11, height: 11, rx: 2 }));
+  row.cells[0].append(make("span", { class: "with" }, row.swatch, button(cut(key, 60), cut(key, 300), () => explain("protocol", key))));
+  return row;
+}, ({ node, cells, swatch }, { key, p, values }) => {
+  attr(swatch.firstChild, { class: `c${colour(key, false)}` });
+  attr(node, { class: p.sent + p.received ? "" : "quiet" });
+  const rates = values ? [byteRate(values[0]), byteRate(values[1]), countRate(values[3]), countRate(values[4])] : ["…", "…", "…", "…"];
+  const failed = `${whole.format(p.failed)}${p.timeouts ? ` (${whole.format(p.timeouts)} too slow)` : ""}`;
+  [...rates, failed, whole.format(p.broken)].forEach((text, at) => put(cells[at + 1], text));
+});
+
+function showTraffic(now) {
+  const point = state.points[state.points.length - 1];
+  put($("rates-note"), point ? "" : "Rates appear with the second reading.");
+  const all = Object.entries(now.protocols);
+  protocolRow(all.slice(0, ROWS_MAX).map(([key, p]) => ({ key, p, values: point && (point.by.get(key) ?? [0, 0, 0, 0, 0]) })));
+  const note = all.length > ROWS_MAX ? `${all.length - ROWS_MAX} more protocols are not shown.` : all.length ? "" : "The node has no protocols yet.";
+  put($("protocols-note"), note);
+  state.charts.forEach(drawChart);
+}
+
+// The end of the bucket in which so many of all lie.
+function within(counts, total, share, bounds) {
+  let left = Math.ceil(total * share);
+  const at = counts.findIndex((count) => (left -= count) <= 0);
+  return at < bounds.length ? time(bounds[at]) : `over ${time(bounds[bounds.length - 1])}`;
+}
+
+const latencyRow = keyed($("latency"), ({ name, counts, direction }) => {
+  const row = tableRow(["Protocol", "Requests", "How long", "#Half within (p50)", "#99 of 100 within (p99)", "#Count"]);
+  row.cells[0].append(button(cut(name, 60), cut(name, 300), () => explain("protocol", name)));
+  row.cells[1].textContent = direction ? "of peers" : "ours";
+  row.bars = counts.map((_, at) => draw("rect", { x: 9 * at + 1, width: 7 }));
+  row.svg = draw("svg", { class: "buckets", role: "img", viewBox: "0 0 162 30" }, draw("line", { class: "base", x1: 0, x2: 162, y1: 29.5, y2: 29.5 }), ...row.bars);
+  row.cells[2].append(row.svg);
+  return row;
+}, ({ cells, bars, svg }, { counts, total, bounds }) => {
+  const most = Math.max(...counts);
+  // What is there at all stays visible beside what is there a thousand times.
+  bars.forEach((bar, at) => attr(bar, { height: counts[at] ? Math.max(2, (28 * counts[at]) / most).toFixed(1) : 0, y: counts[at] ? (29 - Math.max(2, (28 * counts[at]) / most)).toFixed(1) : 29 }));
+  const [half, most99] = [within(counts, total, 0.5, bounds), within(counts, total, 0.99, bounds)];
+  attr(svg, { "aria-label": `${whole.format(total)} requests: half within ${half}, 99 of 100 within ${most99}` });
+  [half, most99, whole.format(total)].forEach((text, at) => put(cells[at + 3], text));
+});
+
+function showLatency(now) {
+  const first = state.marks[0];
+  const bounds = now.bounds_s;
+  const rows = [];
+  for (const [name, p] of Object.entries(now.protocols).slice(0, ROWS_MAX)) {
+    [p.asked?.counts, p.served_in?.counts].forEach((after, direction) => {
+      if (!Array.isArray(after)) return;
+      const old = first.histograms.get(name)?.[direction];
+      const counts = after.map((count, at) => Math.max(0, count - (old?.[at] ?? 0)));
+      const total = counts.reduce((a, b) => a + b, 0);
+      if (total) rows.push({ key: `${direction} ${name}`, name, direction, counts, total, bounds });
+    });
+  }
+  const covered = now.uptime_s - first.at;
+  latencyRow(covered > 0 ? rows : []);
+  $("latency-table").hidden = !(covered > 0 && rows.length);
+  put($("latency-window"), covered > MINUTE_S - 2 || !(covered > 0) ? "last minute" : `last ${Math.max(1, Math.round(covered))} s`);
+  put($("latency-from"), time(bounds[0]));
+  put($("latency-to"), `over ${time(bounds[bounds.length - 1])}`);
+  put($("latency-note"), !(covered > 0) ? "Latencies appear with the second reading." : rows.length ? "" : "No request ended in this time.");
+}
+
+const transportRow = keyed($("transports"), () => {
+  const row = tableRow(["Transport", "Connections now", "#In", "#Out", "#Opened, in all", "#Dials", "#Handshakes of others"]);
+  row.meter = meter();
+  row.count = make("span");
+  row.cells[1].append(row.count, row.meter.node);
+  return row;
+}, ({ cells, meter: bar, count }, { key, t, here, all, rates }) => {
+  put(cells[0], cut(key, 20).toUpperCase());
+  put(count, `${whole.format(here)} of ${whole.format(all)}`);
+  fillMeter(bar, here, all, `Share of ${cut(key, 20)}`);
+  const ended = (n, word) => (n ? `, ${whole.format(n)} ${word}` : "");
+  const texts = [...rates, whole.format(t.connections_opened), whole.format(t.dials) + ended(t.dials_ended, "in vain"), whole.format(t.handshakes_in) + ended(t.handshakes_in_failed, "failed")];
+  texts.forEach((text, at) => put(cells[at + 2], text));
+});
+
+function showTransports(before, now) {
+  const all = Object.values(now.now.connections).reduce((a, b) => a + b, 0);
+  const seconds = before ? now.uptime_s - before.uptime_s : 0;
+  transportRow(Object.entries(now.transports).slice(0, 10).map(([key, t]) => {
+    const old = before?.transports[key];
+    const rates = ["stream_bytes_in", "stream_bytes_out"].map((name) => (old ? byteRate(Math.max(0, t[name] - old[name]) / seconds) : "…"));
+    return { key, t, here: now.now.connections[key] ?? 0, all, rates };
+  }));
+}
+
+// ---- Peers ----
+
+// Bytes of each path at the last reading. Only those that it named are kept.
+const paths = new Map();
+
+const PEER_COLUMNS = ["Peer", "Path", "#Round trip", "#Since", "#In", "#Out", "Memory", "Streams"];
+
+function pathRow() {
+  const row = tableRow(PEER_COLUMNS, "rowgroup");
+  const [, path, , , , , memory] = row.cells;
+  Object.assign(row, { meter: meter(), granted: make("span"), tag: make("span", { class: "tag" }), address: make("code"), kind: make("small") });
+  path.append(row.address, row.kind);
+  memory.append(row.meter.node, row.granted, " ", row.tag);
+  return row;
+}
+
+const WAITS = [["to_open", "not open yet"], ["queued", "in the queue"], ["for_peer", "wait for the peer"], ["for_room", "wait until the peer takes more"],
+  ["for_memory", "wait for memory"], ["for_app", "wait for this side's application"]];
+
+function streamsText(streams) {
+  const waits = WAITS.filter(([name]) => streams[name]).map(([name, words]) => `${whole.format(streams[name])} ${words}`);
+  return whole.format(streams.all) + (waits.length ? `: ${waits.join(", ")}` : "");
+}
+
+function fillPath(row, { c, rates }) {
+  const [, , trip, since, bytesIn, bytesOut, , streams] = row.cells;
+  put(row.address, cut(c.address, 100));
+  attr(row.address, { title: cut(c.address, 300) });
+  put(row.kind, `${cut(c.transport, 10).toUpperCase()}, ${c.dialled ? "we dialled" : "they dialled"}${c.retired ? ", replaced: it goes when it is not used any more" : ""}`);
+  put(trip, time(c.rtt_ms / 1000));
+  put(since, `${time(c.age_s)}${c.silent_s >= 5 ? `, silent ${time(c.silent_s)}` : ""}`);
+  put(bytesIn, rates[0]);
+  put(bytesOut, rates[1]);
+  put(row.granted, `${bytes(c.granted)} of ${bytes(c.granted_max)}`);
+  fillMeter(row.meter, c.granted, c.granted_max, "Memory of this connection");
+  put(row.tag, c.starved ? "waits for memory" : "");
+  row.tag.hidden = !c.starved;
+  put(streams, streamsText(c.streams));
+}
+
+// A peer is a group of rows, one for each path; the first one names it.
+const peerGroup = keyed($("peers"), ({ key }) => {
+  const node = make("tbody");
+  const [who, agent] = [button(shortId(key), cut(key, 100), () => explain("peer", key)), make("small")];
+  return { node, who, agent, rows: keyed(node, pathRow, fillPath) };
+}, ({ node, who, agent, rows }, { peer, connections }) => {
+  const said = `${peer.agent === null || peer.agent === undefined ? "says nothing of itself" : cut(peer.agent, 60)}${peer.protected ? ", protected" : ""}`;
+  put(agent, said);
+  attr(agent, { title: cut(peer.agent, 300) });
+  rows(connections);
+  const first = node.querySelector("th > div");
+  if (first && who.parentNode !== first) first.append(who, agent);
+}, document.querySelector("#peers thead"));
+
+function showPeers(now) {
+  const seen = new Map();
+  const peers = now.peers.slice(0, ROWS_MAX).map((peer) => ({
+    key: peer.peer,
+    peer,
+    connections: peer.connections.slice(0, 8).map((c) => {
+      // Paths have no number: two that look the same are told apart by their order.
+      let key = `${peer.peer} ${c.transport} ${c.dialled} ${c.address}`;
+      while (seen.has(key)) key += "+";
+      seen.set(key, { at: now.uptime_s, in: c.bytes_in, out: c.bytes_out });
+      const old = paths.get(key);
+      const known = old && now.uptime_s > old.at && c.bytes_in >= old.in && c.bytes_out >= old.out;
+      const rate = (a, b) => (known ? byteRate((b - a) / (now.uptime_s - old.at)) : "…");
+      return { key, c, rates: [rate(old?.in, c.bytes_in), rate(old?.out, c.bytes_out)] };
+    }),
+  }));
+  paths.clear();
+  for (const [key, value] of seen) paths.set(key, value);
+  peerGroup(peers);
+  $("peers").hidden = !peers.length;
+  const left = now.peers_left_out + Math.max(0, now.peers.length - ROWS_MAX);
+  put($("peers-note"), left ? `${whole.format(left)} more peers are connected and not listed here.` : peers.length ? "" : "No peer is connected.");
+}
+
+// ---- Refusals and limits ----
+
+function countTable(name, none) {
+  const rows = keyed($(name), () => tableRow(["", "#In all", "#Now"]), ({ cells }, { words, count, rate }) => {
+    put(cells[0], cut(words, 200));
+    put(cells[1], whole.format(count));
+    put(cells[2], rate === null ? "…" : countRate(rate));
+    attr(cells[2], { class: rate > 0 ? "rate on" : "rate" });
+  });
+  return (items) => {
+    const shown = items.filter((item) => item.count > 0).slice(0, ROWS_MAX);
+    rows(shown);
+    $(`${name}-table`).hidden = !shown.length;
+    put($(`${name}-note`), shown.length ? "" : none);
+  };
+}
+
+const refusedTable = countTable("refused", "Nothing was refused or dropped since the node was started.");
+const limitsTable = countTable("limits", "No limit was reached since the node was started.");
+
+function showRefusals(before, now) {
+  const seconds = before ? now.uptime_s - before.uptime_s : 0;
+  const rate = (old, count) => (before ? Math.max(0, count - (old ?? 0)) / seconds : null);
+  const old = new Map(before?.refused.map(({ name, count }) => [name, count]));
+  refusedTable(now.refused.map(({ name, words, count }) => ({ key: name, words, count, rate: rate(old.get(name), count) })));
+  limitsTable(Object.entries(now.limits_reached).map(([name, count]) => ({ key: name, words: name, count, rate: rate(before?.limits_reached[name], count) })));
+}
+
+// ---- All of it ----
+
+const listenRow = keyed($("listen"), () => ({ node: make("li") }), ({ node }, { key }) => put(node, cut(key, 200)));
+
+function showNode(now) {
+  const draining = now.state === "draining";
+  put($("state"), draining ? "draining: it takes nobody new" : cut(now.state, 20));
+  attr($("state"), { class: draining ? "pill warn" : "pill good" });
+  put($("node"), `version ${cut(now.version, 30)}, up ${time(Math.floor(now.uptime_s))}`);
+  put($("id"), cut(now.peer_id, 100));
+  put($("listen-count"), now.listen.length === 1 ? "1 address" : `${now.listen.length} addresses`);
+  listenRow([...new Set(now.listen)].slice(0, 50).map((key) => ({ key })));
+  document.title = `strait ${shortId(now.peer_id)}: ${now.now.peers} ${now.now.peers === 1 ? "peer" : "peers"}`;
+}
+
+function show(before, now) {
+  showNode(now);
+  showNow(now);
+  showTraffic(now);
+  showLatency(now);
+  showTransports(before, now);
+  showPeers(now);
+  showRefusals(before, now);
+}
+
+function begin() {
+  state.charts = CHARTS.map(chart);
+  $("charts").append(...state.charts.map((parts) => parts.node));
+  shownOf.node = sentences($("explain"));
+  shownOf.dialog = sentences($("dialog-list"));
+  const dialog = $("dialog");
+  $("dialog-close").addEventListener("click", () => dialog.close());
+  dialog.addEventListener("close", () => (shownOf.query = ""));
+  dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+  $("retry").addEventListener("click", poll);
+  document.addEventListener("visibilitychange", visible);
+  new ResizeObserver(() => state.charts.forEach(drawChart)).observe($("charts"));
+  // The time until the next try counts down.
+  setInterval(() => state.failures && !document.hidden && showStatus(), 1000);
+  setInterval(() => {
+    explainNode();
+    explainOpen();
+  }, EXPLAIN_EVERY_MS);
+  explainNode();
+  poll();
+}
+
+begin();
