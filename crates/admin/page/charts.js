@@ -97,13 +97,13 @@ export function keyed(parent, create, fill, first = null) {
   };
 }
 
-// A row of a table. `columns` are names, as a narrow screen shows them beside each cell; one that begins with "#" is of numbers. The first cell is the
-// row's header.
+// A row of a table. `columns` are names, as a narrow screen shows them above each cell. What a name begins with says what is in its column: "#" numbers,
+// "+" something that takes two of the three places in a line of a narrow screen, "=" all. The first cell is the row's header.
 export function tableRow(columns, scope = "row") {
   const cells = columns.map((column, at) => {
-    const name = column.replace("#", "");
+    const name = column.replace(/^[#+=]/, "");
     const cell = make(at ? "td" : "th", at ? { "data-label": name } : { scope });
-    if (name !== column) cell.className = "n";
+    if (name !== column) cell.className = { "#": "n", "+": "two", "=": "all" }[column[0]];
     return cell.appendChild(make("div"));
   });
   return { node: make("tr", {}, ...cells.map((cell) => cell.parentNode)), cells };
@@ -155,7 +155,7 @@ export function chart(of) {
   parts.marks = [TOP, (TOP + BOTTOM) / 2].map((y) => draw("text", { x: 2, y: y + 12 }));
   parts.times = [5, 4, 3, 2, 1, 0].map((minute) => {
     const text = draw("text", { x: `${100 - 20 * minute}%`, y: HEIGHT - 4, "text-anchor": minute === 5 ? "start" : minute ? "middle" : "end" });
-    text.textContent = minute ? `−${minute} min` : "now";
+    text.textContent = minute === 5 ? "−5 min" : minute ? `−${minute}` : "now";
     return text;
   });
   parts.svg = draw("svg", { role: "img" }, ...parts.lines, layers, parts.wire, parts.cross, ...parts.marks, ...parts.times);

@@ -20,7 +20,7 @@ const state = { last: null, marks: [], failures: 0, why: "", readAt: 0, restarte
 
 async function get(path) {
   const answer = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(ANSWER_MAX_MS) });
-  if (!answer.ok) throw new Error(`it answered ${path} with status ${answer.status}`);
+  if (!answer.ok) throw new Error(`The node does not serve ${path} now: it answered with status ${answer.status}.`);
   return answer.json();
 }
 
@@ -47,7 +47,7 @@ function takePoint(before, now) {
   const rate = (of, a, b) => Math.max(0, of(b) - of(a)) / seconds;
   const point = { from: before.uptime_s, to: now.uptime_s, wire: [rate(wireIn, before, now), rate(wireOut, before, now), 0], by: new Map() };
   for (const [name, p] of Object.entries(now.protocols).slice(0, ROWS_MAX)) {
-    const old = before.protocols[name];
+    const old = Object.hasOwn(before.protocols, name) ? before.protocols[name] : null;
     const diff = (of) => Math.max(0, of(p) - (old ? of(old) : 0)) / seconds;
     const values = [diff(protocolBytesIn), diff(protocolBytesOut), diff((x) => x.sent + x.received), diff((x) => x.sent), diff((x) => x.received)];
     colour(name, p.sent + p.received > 0);
@@ -92,14 +92,14 @@ async function poll() {
       take(now);
     } catch (error) {
       console.error(error);
-      throw new Error("it answered with something that this page cannot read");
+      throw new Error("The node answered with something that this page cannot read.");
     }
     state.failures = 0;
     state.readAt = Date.now();
     wait = Math.max(250, EVERY_MS - (performance.now() - begun));
   } catch (error) {
     state.failures += 1;
-    state.why = error instanceof TypeError ? "nothing answers: it was stopped, or it is out of reach" : error.name === "TimeoutError" ? "it takes too long" : error.message;
+    state.why = whyNot(error);
     wait = Math.min(BACKOFF_MAX_MS, EVERY_MS * 2 ** (state.failures - 1));
   }
   state.reading = false;
@@ -108,12 +108,19 @@ async function poll() {
   if (!document.hidden) state.timer = setTimeout(poll, wait);
 }
 
+// What is thrown where there is no answer has words of the browser's own, which help nobody.
+function whyNot(error) {
+  if (error.name === "TimeoutError") return `The node has not answered within ${ANSWER_MAX_MS / 1000} s.`;
+  if (error.name === "SyntaxError") return "The node answered with something that is no JSON.";
+  return error instanceof TypeError ? "The node does not answer: it was stopped, or it is out of reach." : error.message;
+}
+
 function showStatus() {
   const bad = state.failures > 0;
   attr($("status"), { class: bad ? "status bad" : "status" });
   const shown = state.readAt ? `What is shown is from ${clock(state.readAt)}.` : "Nothing was read yet.";
   const since = state.restarted ? ` The node was started again: its history here begins at ${clock(state.restarted)}.` : "";
-  put($("status-text"), bad ? `The node does not answer: ${cut(state.why, 120)}. ${shown}` : `Live: read once a second.${since}`);
+  put($("status-text"), bad ? `${cut(state.why, 120)} ${shown}` : `Live: read once a second.${since}`);
   put($("status-next"), bad ? `Next try in ${Math.max(0, Math.ceil((state.tryAt - Date.now()) / 1000))} s.` : "");
   $("retry").hidden = !bad;
 }
@@ -215,7 +222,7 @@ const protocolRow = keyed($("protocols"), ({ key }) => {
   return row;
 }, ({ node, cells, swatch }, { key, p, values }) => {
   attr(swatch.firstChild, { class: `c${colour(key, false)}` });
-  attr(node, { class: p.sent + p.received ? "" : "quiet" });
+  attr(node, { class: p.sent + p.received + p.failed + p.broken ? "" : "quiet" });
   const rates = values ? [byteRate(values[0]), byteRate(values[1]), countRate(values[3]), countRate(values[4])] : ["…", "…", "…", "…"];
   const failed = `${whole.format(p.failed)}${p.timeouts ? ` (${whole.format(p.timeouts)} too slow)` : ""}`;
   [...rates, failed, whole.format(p.broken)].forEach((text, at) => put(cells[at + 1], text));
@@ -239,7 +246,7 @@ function within(counts, total, share, bounds) {
 }
 
 const latencyRow = keyed($("latency"), ({ name, counts, direction }) => {
-  const row = tableRow(["Protocol", "Requests", "How long", "#Half within (p50)", "#99 of 100 within (p99)", "#Count"]);
+  const row = tableRow(["Protocol", "Requests", "+How long", "#Half within (p50)", "#99 of 100 within (p99)", "#Count"]);
   row.cells[0].append(button(cut(name, 60), cut(name, 300), () => explain("protocol", name)));
   row.cells[1].textContent = direction ? "of peers" : "ours";
   row.bars = counts.map((_, at) => draw("rect", { x: 9 * at + 1, width: 7 }));
@@ -278,7 +285,7 @@ function showLatency(now) {
 }
 
 const transportRow = keyed($("transports"), () => {
-  const row = tableRow(["Transport", "Connections now", "#In", "#Out", "#Opened, in all", "#Dials", "#Handshakes of others"]);
+  const row = tableRow(["Transport", "+Connections now", "#In", "#Out", "#Opened, in all", "#Dials", "#Handshakes of others"]);
   row.meter = meter();
   row.count = make("span");
   row.cells[1].append(row.count, row.meter.node);
@@ -307,7 +314,7 @@ function showTransports(before, now) {
 // Bytes of each path at the last reading. Only those that it named are kept.
 const paths = new Map();
 
-const PEER_COLUMNS = ["Peer", "Path", "#Round trip", "#Since", "#In", "#Out", "Memory", "Streams"];
+const PEER_COLUMNS = ["Peer", "=Path", "#Round trip", "#Since", "#In", "#Out", "+Memory", "=Streams"];
 
 function pathRow() {
   const row = tableRow(PEER_COLUMNS, "rowgroup");
