@@ -19,7 +19,8 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("wire", &[], &[]),
     ("core", &["strait-wire"], &[]),
     ("strait", &["strait-wire", "strait-core"], &[]),
-    ("cli", &["strait-wire", "strait-core", "strait"], &["strait-sim"]),
+    ("admin", &["strait-core", "strait"], &[]),
+    ("cli", &["strait-wire", "strait-core", "strait", "strait-admin"], &["strait-sim"]),
     ("sim", &["strait-wire", "strait-core", "strait"], &["strait-adversary"]),
     // What attacks strait shares nothing with it.
     ("adversary", &[], &[]),

@@ -67,15 +67,16 @@ pub use strait_core::peers::{Answer, Attempt, LookupError, Question, Record, Sco
 pub use strait_core::proto::request::CODE_SLOW;
 pub use strait_core::topic::{FollowError, PublishError, Refusal};
 pub use strait_core::{
-    AbuseRecord, Audit, Breach, Closed, ConfigError, Counters, DialError, Fault, Framing, Identity, Idle, Keypair, Limits,
-    Message, Multiaddr, Offence, Offender, PacketError, PacketProtocol, PeerId, Priority, PublicKey, Request, RequestError,
-    StreamError, StreamProtocol, TooManyProtected,
+    AbuseRecord, Audit, Breach, Closed, ConfigError, ConnectionNow, Counters, DialError, Fault, Framing, Identity, Idle, Keypair,
+    Limits, Message, Multiaddr, Now, Offence, Offender, PacketError, PacketProtocol, PeerId, PeerNow, Priority, PublicKey,
+    Request, RequestError, StreamError, StreamProtocol, TooManyProtected,
 };
 pub use stream::{RecvHalf, SendHalf, Stream};
 pub use topic::{
     Change, Codec, Interest, Interruption, Kind, Known, Latest, Line, Lines, Merged, Mirror, Publisher, Shown, SubscribeError,
     Subscription, Topic,
 };
+pub use turn::DriverCounters;
 
 /// What a driver needs beside the nodes: for those who write another one, as the simulator does.
 pub mod parts {

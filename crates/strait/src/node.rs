@@ -355,6 +355,27 @@ impl Node {
         self.shared().lock().core.abuse_rest(now)
     }
 
+    /// What there is now, in numbers. The time is in proportion to the connections.
+    pub fn now(&self) -> strait_core::Now {
+        self.shared().lock().core.now()
+    }
+
+    /// What there is to say of a peer, if it is connected.
+    pub fn peer_now(&self, peer: PeerId) -> Option<strait_core::PeerNow> {
+        let now = self.shared().runtime.now();
+        self.shared().lock().core.peer_now(now, &peer)
+    }
+
+    /// The limits that it keeps to.
+    pub fn limits(&self) -> strait_core::Limits {
+        self.shared().lock().core.limits().clone()
+    }
+
+    /// Whether its driver still runs: [`stopped`](Self::stopped), without waiting.
+    pub fn is_running(&self) -> bool {
+        !self.shared().is_finished()
+    }
+
     /// What the driver has done.
     pub fn driver_counters(&self) -> DriverCounters {
         self.shared().lock().driver

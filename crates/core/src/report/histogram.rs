@@ -19,6 +19,21 @@ pub struct Histogram {
 const _: () = assert!(BOUNDS_US.len() + 1 == 18, "one bucket more than bounds");
 
 impl Histogram {
+    /// One of these durations.
+    pub fn of(all: &[Duration]) -> Histogram {
+        let mut histogram = Histogram::default();
+        all.iter().for_each(|took| histogram.note(*took));
+        histogram
+    }
+
+    /// Adds another one's counts.
+    pub fn absorb(&mut self, other: &Histogram) {
+        for (count, more) in self.counts.iter_mut().zip(other.counts) {
+            *count = count.saturating_add(more);
+        }
+        self.sum_us = self.sum_us.saturating_add(other.sum_us);
+    }
+
     /// Counts one.
     pub(crate) fn note(&mut self, took: Duration) {
         let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
@@ -51,10 +66,7 @@ mod tests {
 
     #[test]
     fn each_duration_falls_into_the_bucket_that_ends_with_it() {
-        let mut histogram = Histogram::default();
-        for us in [0, 100, 101, 30_000_000, 30_000_001, u64::MAX] {
-            histogram.note(Duration::from_micros(us));
-        }
+        let histogram = Histogram::of(&[0, 100, 101, 30_000_000, 30_000_001, u64::MAX].map(Duration::from_micros));
         let mut expected = [0; 18];
         (expected[0], expected[1], expected[16], expected[17]) = (2, 1, 1, 2);
         assert_eq!((histogram.counts(), histogram.total()), (&expected[..], 6));

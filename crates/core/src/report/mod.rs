@@ -27,8 +27,8 @@ macro_rules! counters {
                 vec![$((stringify!($field), self.$field),)*]
             }
 
-            #[allow(dead_code)]
-            pub(crate) fn absorb(&mut self, other: &$name) {
+            /// Adds another one's counts.
+            pub fn absorb(&mut self, other: &$name) {
                 $(self.$field = self.$field.saturating_add(other.$field);)*
             }
         }
@@ -40,19 +40,19 @@ counters! {
     Totals {
         /// UDP datagrams received.
         datagrams_in,
-        /// Their bytes.
+        /// Bytes of the UDP datagrams received.
         datagram_bytes_in,
         /// UDP datagrams handed to the driver.
         datagrams_out,
-        /// Their bytes.
+        /// Bytes of the UDP datagrams handed to the driver.
         datagram_bytes_out,
         /// Chunks of bytes taken from pipes (TCP).
         pipe_reads,
-        /// Their bytes.
+        /// Bytes taken from pipes (TCP).
         pipe_bytes_in,
         /// Writes to pipes; each is at most one system call, unless the pipe is full.
         pipe_writes,
-        /// Their bytes.
+        /// Bytes written to pipes (TCP).
         pipe_bytes_out,
         /// Transmits handed to the driver; each is at most one system call.
         transmits,
@@ -68,9 +68,9 @@ counters! {
         quic_faults,
         /// First packets of strangers dropped: over the rate, the queue or the handshakes in flight.
         strangers_dropped,
-        /// Of these, those above the rate of strangers.
+        /// First packets of strangers dropped above the rate of strangers.
         strangers_over_rate,
-        /// Of these, those that found all places of handshakes taken.
+        /// First packets of strangers dropped since all places of handshakes were taken.
         strangers_no_place,
         /// Strangers asked to prove their address.
         retries,
@@ -92,15 +92,15 @@ counters! {
         dials,
         /// Packets handed to connections.
         packets_out,
-        /// Those for which an older one, that had not left yet, was dropped.
+        /// Packets handed to connections for which an older one, that had not left yet, was dropped.
         packets_out_dropped,
         /// Packets that came.
         packets_in,
-        /// Those among them that were of no protocol here, or larger than theirs allows.
+        /// Packets that came and were of no protocol here, or larger than theirs allows.
         packets_in_dropped,
         /// Subscriptions of peers to topics of ours that were taken.
         subscriptions,
-        /// Those that were refused: no such topic, another mode, too many.
+        /// Subscriptions of peers that were refused: no such topic, another mode, too many.
         subscriptions_refused,
         /// Subscribers that were woken because their topic had changed.
         topic_wakes,
@@ -150,7 +150,7 @@ counters! {
         windows_grown,
         /// Deadlines of streams and connections that were reached.
         timeouts,
-        /// Of these, handshakes that took too long.
+        /// Handshakes that took too long.
         handshakes_slow,
         /// Established connections that ended because their peer was silent for too long.
         connections_silent,
@@ -182,7 +182,7 @@ counters! {
         replied,
         /// Requests that failed.
         failed,
-        /// Of these, for lack of progress or time.
+        /// Requests that failed for lack of progress or time.
         timeouts,
         /// Requests received whole, or streams taken.
         received,
@@ -261,6 +261,14 @@ pub struct Latency {
     pub asked: Histogram,
     /// Those of peers: from the whole request until the whole reply was handed to the transport.
     pub served: Histogram,
+}
+
+impl Latency {
+    /// Adds another one's counts.
+    pub fn absorb(&mut self, other: &Latency) {
+        self.asked.absorb(&other.asked);
+        self.served.absorb(&other.served);
+    }
 }
 
 /// All counters of a node.

@@ -1,0 +1,236 @@
+//! The admin port: plain HTTP for people and programs on the same machine, or wherever its operator lets it be reached. It only tells; nothing can be changed.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::Value;
+use strait::Node;
+use strait_core::PeerId;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::metrics::{self, Snapshot};
+use crate::{explain, show};
+
+/// Connections at once. What comes beyond is closed at once: whoever holds these without end has them for [`LIFETIME`] each.
+pub const CONNECTIONS_MAX: usize = 64;
+/// A request's head has to be there within this.
+const HEAD_WITHIN: Duration = Duration::from_secs(5);
+/// And is at most so long.
+const HEAD_BYTES_MAX: usize = 16 << 10;
+/// A connection lives at most so long; browsers and scrapers make another one.
+const LIFETIME: Duration = Duration::from_secs(60);
+/// When no connection can be accepted, for want of descriptors, it is tried again after this.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+const PAGE: &str = include_str!("../page/index.html");
+const STYLE: &str = include_str!("../page/page.css");
+const SCRIPT: &str = include_str!("../page/page.js");
+/// The page takes nothing from anywhere else, and nothing that a peer says can become code in it.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
+    base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// Answers about one node.
+#[derive(Clone)]
+pub struct Admin {
+    node: Node,
+    since: Instant,
+    /// Whether the names that requests call this machine are looked at.
+    strict: bool,
+}
+
+impl Admin {
+    /// Answers about `node`, which began just now.
+    pub fn new(node: Node) -> Admin {
+        Admin { node, since: Instant::now(), strict: true }
+    }
+
+    /// Serves at an address until the future is dropped.
+    ///
+    /// # Errors
+    /// Those of binding.
+    pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+        TcpListener::bind(address).await
+    }
+
+    /// Serves whoever connects, [`CONNECTIONS_MAX`] at once, until it is dropped.
+    pub async fn serve(mut self, listener: TcpListener) {
+        // On a loopback address whatever page a browser of this machine shows could ask in the name of its own host (DNS rebinding).
+        self.strict = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let mut running = JoinSet::new();
+        loop {
+            let stream = match listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(_) => {
+                    tokio::time::sleep(ACCEPT_REST).await;
+                    continue;
+                }
+            };
+            while running.try_join_next().is_some() {}
+            if let Ok(place) = places.clone().try_acquire_owned() {
+                let admin = self.clone();
+                running.spawn(async move {
+                    admin.connection(stream).await;
+                    drop(place);
+                });
+            }
+        }
+    }
+
+    async fn connection(self, stream: TcpStream) {
+        let service = service_fn(|request: Request<Incoming>| {
+            let answer = self.answer(&request);
+            async move { Ok::<_, Infallible>(answer) }
+        });
+        let mut http = hyper::server::conn::http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(HEAD_BYTES_MAX);
+        // How a connection of somebody else has ended is nothing to tell.
+        let _ = tokio::time::timeout(LIFETIME, http.serve_connection(TokioIo::new(stream), service)).await;
+    }
+
+    /// The answer to one request.
+    fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD: nothing can be changed here\n");
+            answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return answer;
+        }
+        if self.strict && !request.headers().get(HOST).is_none_or(names_this_machine) {
+            return text(
+                StatusCode::MISDIRECTED_REQUEST,
+                "this is the admin port of a strait node; ask for it as localhost or by its address\n",
+            );
+        }
+        match request.uri().path() {
+            "/metrics" => answer(StatusCode::OK, metrics::CONTENT_TYPE, Snapshot::of(&self.node, self.since.elapsed()).encode()),
+            "/healthz" => self.health(),
+            "/readyz" => self.readiness(),
+            "/now.json" => json(&show::now(&self.node, self.since.elapsed())),
+            "/explain.json" => self.explain(request.uri().query().unwrap_or_default()),
+            "/" | "/index.html" => answer(StatusCode::OK, "text/html; charset=utf-8", PAGE),
+            "/page.css" => answer(StatusCode::OK, "text/css; charset=utf-8", STYLE),
+            "/page.js" => answer(StatusCode::OK, "text/javascript; charset=utf-8", SCRIPT),
+            _ => text(StatusCode::NOT_FOUND, "there are /, /metrics, /healthz, /readyz, /now.json and /explain.json\n"),
+        }
+    }
+
+    fn health(&self) -> Response<Full<Bytes>> {
+        match self.node.is_running() {
+            true => text(StatusCode::OK, "ok\n"),
+            false => text(StatusCode::SERVICE_UNAVAILABLE, "the node has stopped; start the process again\n"),
+        }
+    }
+
+    fn readiness(&self) -> Response<Full<Bytes>> {
+        match self.node.is_running() && !self.node.now().closing {
+            true => text(StatusCode::OK, "ready\n"),
+            false => text(StatusCode::SERVICE_UNAVAILABLE, "the node is closing: it takes nobody new\n"),
+        }
+    }
+
+    fn explain(&self, query: &str) -> Response<Full<Bytes>> {
+        let Ok(of) = wanted(query) else {
+            return text(StatusCode::BAD_REQUEST, "ask for /explain.json, or with ?peer=PEERID, or with ?protocol=NAME\n");
+        };
+        json(&explain::of(&self.node, self.since.elapsed(), &of).to_json())
+    }
+}
+
+/// What `/explain.json` is asked for.
+fn wanted(query: &str) -> Result<explain::Of, ()> {
+    match query.split_once('=') {
+        None if query.is_empty() => Ok(explain::Of::Node),
+        Some(("peer", id)) => id.parse::<PeerId>().map(explain::Of::Peer).map_err(|_| ()),
+        Some(("protocol", name)) => decoded(name).map(explain::Of::Protocol).ok_or(()),
+        _ => Err(()),
+    }
+}
+
+/// Percent-encoding (RFC 3986 section 2.1) undone.
+fn decoded(text: &str) -> Option<String> {
+    let mut out = Vec::new();
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            out.push(byte);
+            continue;
+        }
+        let mut digit = || char::from(bytes.next()?).to_digit(16);
+        let (high, low) = (digit()?, digit()?);
+        out.push(u8::try_from(high * 16 + low).ok()?);
+    }
+    String::from_utf8(out).ok()
+}
+
+/// Whether a Host header calls this machine by an address, or localhost.
+fn names_this_machine(host: &HeaderValue) -> bool {
+    let Ok(host) = host.to_str() else {
+        return false;
+    };
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
+}
+
+fn json(value: &Value) -> Response<Full<Bytes>> {
+    answer(StatusCode::OK, "application/json", value.to_string())
+}
+
+fn text(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
+    answer(status, "text/plain; charset=utf-8", text)
+}
+
+fn answer(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    for (name, value) in [
+        (CONTENT_TYPE, kind),
+        (CACHE_CONTROL, "no-store"),
+        (CONTENT_SECURITY_POLICY, POLICY),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_and_localhost_name_this_machine() {
+        for name in ["127.0.0.1", "127.0.0.1:9464", "[::1]:80", "localhost", "LOCALHOST:1", "10.0.0.7"] {
+            assert!(names_this_machine(&HeaderValue::from_str(name).expect("a header")), "{name}");
+        }
+        for name in ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example:80", "", "a:b"] {
+            assert!(!names_this_machine(&HeaderValue::from_str(name).expect("a header")), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_of_protocols_come_percent_encoded() {
+        assert_eq!(decoded("%2Fstrait%2fchunk/1").as_deref(), Some("/strait/chunk/1"));
+        for wrong in ["%", "%2", "%zz", "%ff"] {
+            assert_eq!(decoded(wrong), None, "{wrong}");
+        }
+        assert_eq!(wanted("protocol=%2Fa"), Ok(explain::Of::Protocol("/a".to_owned())));
+        assert_eq!((wanted(""), wanted("peer=nobody"), wanted("x")), (Ok(explain::Of::Node), Err(()), Err(())));
+    }
+}
