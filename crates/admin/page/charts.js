@@ -214,7 +214,10 @@ export function drawChart(parts) {
   const top = ceiling(most);
   const y = (value) => (BOTTOM - ((BOTTOM - TOP) * value) / top).toFixed(1);
   // Where readings are far apart, their average is drawn flat over the gap.
-  const line = (values) => points.map((point, i) => (i === 0 || point.to - point.from > GAP_S ? `${x(point.from)} ${y(values[i])}L` : "") + `${x(point.to)} ${y(values[i])}`);
+  const line = (values) => points.map((point, i) => {
+    const flat = i === 0 || point.to - point.from > GAP_S;
+    return `${flat ? `${x(point.from)} ${y(values[i])}L` : ""}${x(point.to)} ${y(values[i])}`;
+  });
   const lower = totals.map(() => 0);
   for (let index = 0; index <= COLOURS; index += 1) {
     let path = parts.layers.children[index];

@@ -135,12 +135,11 @@ function visible() {
 
 function sentences(list) {
   const fill = keyed(list, () => {
-    const parts = ["strong", "span", "span", "span"].map((tag) => make(tag));
-    parts[3].className = "next";
-    parts[2].className = "soft";
-    return { node: make("li", {}, ...parts), parts };
+    const [is, since, why, next] = ["strong", "small", "span", "span"].map((tag) => make(tag));
+    next.className = "next";
+    return { node: make("li", {}, is, " ", since, why, next), parts: [is, since, why, next] };
   }, ({ node, parts }, { says }) => {
-    const words = [says.is, says.why && `Why: ${says.why}`, says.since && `Since: ${says.since}`, says.next && `What to do: ${says.next}`];
+    const words = [says.is, says.since && `(${says.since})`, says.why && `Why: ${says.why}.`, says.next && `Next: ${says.next}.`];
     words.forEach((text, at) => {
       put(parts[at], text ? cut(text, 600) : "");
       parts[at].hidden = !text;
@@ -250,13 +249,17 @@ const latencyRow = keyed($("latency"), ({ name, counts, direction }) => {
   row.cells[0].append(button(cut(name, 60), cut(name, 300), () => explain("protocol", name)));
   row.cells[1].textContent = direction ? "of peers" : "ours";
   row.bars = counts.map((_, at) => draw("rect", { x: 9 * at + 1, width: 7 }));
-  row.svg = draw("svg", { class: "buckets", role: "img", viewBox: "0 0 162 30", preserveAspectRatio: "none" }, draw("line", { class: "base", x1: 0, x2: 162, y1: 29.5, y2: 29.5 }), ...row.bars);
+  const base = draw("line", { class: "base", x1: 0, x2: 162, y1: 29.5, y2: 29.5 });
+  row.svg = draw("svg", { class: "buckets", role: "img", viewBox: "0 0 162 30", preserveAspectRatio: "none" }, base, ...row.bars);
   row.cells[2].append(row.svg);
   return row;
 }, ({ cells, bars, svg }, { counts, total, bounds }) => {
   const most = Math.max(...counts);
   // What is there at all stays visible beside what is there a thousand times.
-  bars.forEach((bar, at) => attr(bar, { height: counts[at] ? Math.max(2, (28 * counts[at]) / most).toFixed(1) : 0, y: counts[at] ? (29 - Math.max(2, (28 * counts[at]) / most)).toFixed(1) : 29 }));
+  bars.forEach((bar, at) => {
+    const height = counts[at] ? Math.max(2, (28 * counts[at]) / most) : 0;
+    attr(bar, { height: height.toFixed(1), y: (29 - height).toFixed(1) });
+  });
   const [half, most99] = [within(counts, total, 0.5, bounds), within(counts, total, 0.99, bounds)];
   attr(svg, { "aria-label": `${whole.format(total)} requests: half within ${half}, 99 of 100 within ${most99}` });
   [half, most99, whole.format(total)].forEach((text, at) => put(cells[at + 3], text));
@@ -295,8 +298,9 @@ const transportRow = keyed($("transports"), () => {
   put(count, `${whole.format(here)} of ${whole.format(all)}`);
   fillMeter(bar, here, all, `Share of ${cut(key, 20)}`);
   const ended = (n, word) => (n ? `, ${whole.format(n)} ${word}` : "");
-  const texts = [...rates, whole.format(t.connections_opened), whole.format(t.dials) + ended(t.dials_ended, "in vain"), whole.format(t.handshakes_in) + ended(t.handshakes_in_failed, "failed")];
-  texts.forEach((text, at) => put(cells[at + 2], text));
+  const dials = whole.format(t.dials) + ended(t.dials_ended, "in vain");
+  const handshakes = whole.format(t.handshakes_in) + ended(t.handshakes_in_failed, "failed");
+  [...rates, whole.format(t.connections_opened), dials, handshakes].forEach((text, at) => put(cells[at + 2], text));
 });
 
 function showTransports(before, now) {
@@ -337,7 +341,8 @@ function fillPath(row, { c, rates }) {
   const [, , trip, since, bytesIn, bytesOut, , streams] = row.cells;
   put(row.address, cut(c.address, 100));
   attr(row.address, { title: cut(c.address, 300) });
-  put(row.kind, `${cut(c.transport, 10).toUpperCase()}, ${c.dialled ? "we dialled" : "they dialled"}${c.retired ? ", replaced: it goes when it is not used any more" : ""}`);
+  const retired = c.retired ? ", replaced: it goes when it is not used any more" : "";
+  put(row.kind, `${cut(c.transport, 10).toUpperCase()}, ${c.dialled ? "we dialled" : "they dialled"}${retired}`);
   put(trip, time(c.rtt_ms / 1000));
   put(since, `${time(c.age_s)}${c.silent_s >= 5 ? `, silent ${time(c.silent_s)}` : ""}`);
   put(bytesIn, rates[0]);
@@ -384,14 +389,22 @@ function showPeers(now) {
   peerGroup(peers);
   $("peers").hidden = !peers.length;
   const left = now.peers_left_out + Math.max(0, now.peers.length - ROWS_MAX);
-  put($("peers-note"), left ? `${whole.format(left)} more peers are connected and not listed here.` : peers.length ? "" : "No peer is connected.");
+  put($("peers-note"), left ? `${whole.format(left)} more peers are connected. Those listed have moved the most bytes.` : peers.length ? "" : "No peer is connected.");
 }
 
 // ---- Refusals and limits ----
 
-function countTable(name, none) {
-  const rows = keyed($(name), () => tableRow(["", "#In all", "#Now"]), ({ cells }, { words, count, rate }) => {
-    put(cells[0], cut(words, 200));
+// What was counted, in words if there are any, and the counter's name, as it is in metrics and settings.
+function withName(row) {
+  Object.assign(row, { words: make("span"), name: make("small") });
+  row.cells[0].append(row.words, row.name);
+  return row;
+}
+
+function countTable(id, none) {
+  const rows = keyed($(id), () => withName(tableRow(["", "#In all", "#Now"])), ({ cells, words, name }, { says, key, count, rate }) => {
+    put(words, cut(says, 200));
+    put(name, cut(key, 60));
     put(cells[1], whole.format(count));
     put(cells[2], rate === null ? "…" : countRate(rate));
     attr(cells[2], { class: rate > 0 ? "rate on" : "rate" });
@@ -399,8 +412,8 @@ function countTable(name, none) {
   return (items) => {
     const shown = items.filter((item) => item.count > 0).slice(0, ROWS_MAX);
     rows(shown);
-    $(`${name}-table`).hidden = !shown.length;
-    put($(`${name}-note`), shown.length ? "" : none);
+    $(`${id}-table`).hidden = !shown.length;
+    put($(`${id}-note`), shown.length ? "" : none);
   };
 }
 
@@ -411,8 +424,9 @@ function showRefusals(before, now) {
   const seconds = before ? now.uptime_s - before.uptime_s : 0;
   const rate = (old, count) => (before ? Math.max(0, count - (old ?? 0)) / seconds : null);
   const old = new Map(before?.refused.map(({ name, count }) => [name, count]));
-  refusedTable(now.refused.map(({ name, words, count }) => ({ key: name, words, count, rate: rate(old.get(name), count) })));
-  limitsTable(Object.entries(now.limits_reached).map(([name, count]) => ({ key: name, words: name, count, rate: rate(before?.limits_reached[name], count) })));
+  refusedTable(now.refused.map(({ name, words, count }) => ({ key: name, says: words, count, rate: rate(old.get(name), count) })));
+  const limits = Object.entries(now.limits_reached);
+  limitsTable(limits.map(([key, count]) => ({ key, says: "", count, rate: rate(before?.limits_reached[key], count) })));
 }
 
 // ---- All of it ----
