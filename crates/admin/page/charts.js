@@ -246,7 +246,7 @@ function readMoment(parts, points, totals, wires, end, x) {
   attr(parts.cross, { visibility: looked && point ? "visible" : "hidden", x1: x(t), x2: x(t) });
   if (!point) return put(parts.read, looked ? "Nothing was read there." : "");
   const names = [...point.by].filter(([, values]) => values[of.at] > 0).sort((a, b) => b[1][of.at] - a[1][of.at]);
-  const most = looked ? names.slice(0, 3).map(([name, values]) => `${cut(name, 40)} ${of.unit(values[of.at])}`) : [];
+  const most = names.slice(0, 3).map(([name, values]) => `${cut(name, 40)} ${of.unit(values[of.at])}`);
   const wire = of.wire ? [`dashed: ${of.unit(wires[at])} on the network, overhead included`] : [];
   put(parts.read, [`${looked ? `${time(Math.round(end - t))} ago` : "Now"}: ${of.unit(totals[at])}`, ...most, ...wire].join(" · "));
 }

@@ -128,10 +128,14 @@ function showStatus() {
 function visible() {
   clearTimeout(state.timer);
   // A hidden page asks for nothing. Its next reading then covers the whole gap, of which only the average is known.
-  if (!document.hidden) poll();
+  if (document.hidden) return;
+  poll();
+  explainNode();
 }
 
 // ---- Explanations ----
+
+const ended = (text) => (/[.!?]$/.test(text) ? text : `${text}.`);
 
 function sentences(list) {
   const fill = keyed(list, () => {
@@ -139,7 +143,7 @@ function sentences(list) {
     next.className = "next";
     return { node: make("li", {}, is, " ", since, why, next), parts: [is, since, why, next] };
   }, ({ node, parts }, { says }) => {
-    const words = [says.is, says.since && `(${says.since})`, says.why && `Why: ${says.why}.`, says.next && `Next: ${says.next}.`];
+    const words = [says.is, says.since && `(${says.since})`, says.why && `Why: ${ended(says.why)}`, says.next && `Next: ${ended(says.next)}`];
     words.forEach((text, at) => {
       put(parts[at], text ? cut(text, 600) : "");
       parts[at].hidden = !text;
@@ -297,9 +301,9 @@ const transportRow = keyed($("transports"), () => {
   put(cells[0], cut(key, 20).toUpperCase());
   put(count, `${whole.format(here)} of ${whole.format(all)}`);
   fillMeter(bar, here, all, `Share of ${cut(key, 20)}`);
-  const ended = (n, word) => (n ? `, ${whole.format(n)} ${word}` : "");
-  const dials = whole.format(t.dials) + ended(t.dials_ended, "in vain");
-  const handshakes = whole.format(t.handshakes_in) + ended(t.handshakes_in_failed, "failed");
+  const ofThese = (n, word) => (n ? `, ${whole.format(n)} ${word}` : "");
+  const dials = whole.format(t.dials) + ofThese(t.dials_ended, "in vain");
+  const handshakes = whole.format(t.handshakes_in) + ofThese(t.handshakes_in_failed, "failed");
   [...rates, whole.format(t.connections_opened), dials, handshakes].forEach((text, at) => put(cells[at + 2], text));
 });
 
@@ -389,7 +393,8 @@ function showPeers(now) {
   peerGroup(peers);
   $("peers").hidden = !peers.length;
   const left = now.peers_left_out + Math.max(0, now.peers.length - ROWS_MAX);
-  put($("peers-note"), left ? `${whole.format(left)} more peers are connected. Those listed have moved the most bytes.` : peers.length ? "" : "No peer is connected.");
+  const more = `${whole.format(left)} more peers are connected. Those listed have moved the most bytes.`;
+  put($("peers-note"), left ? more : peers.length ? "" : "No peer is connected.");
 }
 
 // ---- Refusals and limits ----
