@@ -326,9 +326,11 @@ const PEER_COLUMNS = ["Peer", "=Path", "#Round trip", "#Since", "#In", "#Out", "
 
 function pathRow() {
   const row = tableRow(PEER_COLUMNS, "rowgroup");
-  const [, path, , , , , memory] = row.cells;
-  Object.assign(row, { meter: meter(), granted: make("span"), tag: make("span", { class: "tag" }), address: make("code"), kind: make("small") });
+  const [, path, , since, , , memory] = row.cells;
+  Object.assign(row, { meter: meter(), granted: make("span"), tag: make("span", { class: "tag" }) });
+  Object.assign(row, { address: make("code"), kind: make("small"), age: make("span"), silent: make("small") });
   path.append(row.address, row.kind);
+  since.append(row.age, row.silent);
   memory.append(row.meter.node, row.granted, " ", row.tag);
   return row;
 }
@@ -342,13 +344,14 @@ function streamsText(streams) {
 }
 
 function fillPath(row, { c, rates }) {
-  const [, , trip, since, bytesIn, bytesOut, , streams] = row.cells;
+  const [, , trip, , bytesIn, bytesOut, , streams] = row.cells;
   put(row.address, cut(c.address, 100));
   attr(row.address, { title: cut(c.address, 300) });
   const retired = c.retired ? ", replaced: it goes when it is not used any more" : "";
   put(row.kind, `${cut(c.transport, 10).toUpperCase()}, ${c.dialled ? "we dialled" : "they dialled"}${retired}`);
   put(trip, time(c.rtt_ms / 1000));
-  put(since, `${time(c.age_s)}${c.silent_s >= 5 ? `, silent ${time(c.silent_s)}` : ""}`);
+  put(row.age, time(c.age_s));
+  put(row.silent, c.silent_s >= 5 ? `silent for ${time(c.silent_s)}` : "");
   put(bytesIn, rates[0]);
   put(bytesOut, rates[1]);
   put(row.granted, `${bytes(c.granted)} of ${bytes(c.granted_max)}`);
