@@ -9,6 +9,7 @@
 pub mod abuse;
 pub mod args;
 pub mod cmd;
+pub mod config;
 pub mod exit;
 pub mod fetch;
 pub mod forward;

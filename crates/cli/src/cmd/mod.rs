@@ -4,6 +4,7 @@ mod demo;
 mod forward;
 mod get;
 mod id;
+mod node;
 mod ping;
 mod pipe;
 mod publish;
@@ -43,7 +44,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
             Side::Expose(args) => args.json,
             Side::Open(args) => args.json,
         },
-        Command::Id(_) | Command::Pipe(_) => false,
+        Command::Id(_) | Command::Pipe(_) | Command::Node(_) => false,
     };
     let nodes = Nodes::default();
     let result = match cli.command {
@@ -58,6 +59,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
             Side::Expose(args) => until_signal(&nodes, forward::expose(args, &nodes)).await,
             Side::Open(args) => until_signal(&nodes, forward::open(args, &nodes)).await,
         },
+        Command::Node(args) => node::run(args, &nodes).await,
         Command::Pipe(args) => until_signal(&nodes, pipe::run(args, &nodes)).await,
     };
     if json && let Err(failure) = &result {
