@@ -1,5 +1,6 @@
 //! The command line.
 
+mod look;
 mod node;
 mod topics;
 
@@ -12,6 +13,7 @@ use strait_core::{Multiaddr, PeerId};
 
 use crate::exit::TABLE;
 use crate::forward::{Local, Target};
+pub use look::{Explain, Top};
 pub use node::NodeArgs;
 pub use topics::{Publish, VALUE_BYTES_MAX, Watch};
 
@@ -45,6 +47,10 @@ pub enum Command {
     Pipe(Pipe),
     /// Run a node until it is stopped: others reach it, and what it does can be seen
     Node(NodeArgs),
+    /// Draw what a node that runs on this machine does
+    Top(Top),
+    /// Explain a running node, one of its peers or a protocol in words
+    Explain(Explain),
     /// Show it all on this machine: two receivers, one of them killed and started again, and a peer that floods
     Demo(Demo),
 }

@@ -26,6 +26,7 @@ pub mod source;
 pub mod spill;
 pub mod spool;
 pub mod ticket;
+pub mod top;
 pub mod topics;
 pub mod tree;
 pub mod wire;

@@ -140,3 +140,43 @@ fn without_an_admin_port_there_is_none() {
     running.says("Ctrl-C stops");
     assert!(!running.said().contains("http://"), "{}", running.said());
 }
+
+#[test]
+fn it_is_explained_and_drawn() {
+    let target = server(echo);
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("strait.toml");
+    std::fs::write(&config, format!("[forward]\ntargets = ['{target}']\n")).unwrap();
+    let (_running, ticket, admin) = node(&[ALONE, &["--config", config.to_str().unwrap()]].concat());
+    let (_open, ports) = open(&ticket, &["0"]);
+    assert!(echoes(&mut connect(&ports[0]), 1).unwrap());
+    let at = admin.to_string();
+    let said = |args: &[&str]| {
+        let output = run(&[args, &["--admin", &at]].concat());
+        assert_code(&output, 0);
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let whole = said(&["explain"]);
+    assert!(whole.contains("The node works; 1 peer connected (1 over QUIC, 0 over TCP)"), "{whole}");
+    let drawn = said(&["top", "--once"]);
+    assert!(drawn.contains("1 peer (1 over QUIC, 0 over TCP)"), "{drawn}");
+    let peer = drawn.lines().skip_while(|line| !line.starts_with("PEER")).nth(1).and_then(|line| line.split_whitespace().next());
+    let peer = said(&["explain", peer.expect("a peer")]);
+    assert!(
+        peer.contains("It is connected over QUIC at /ip4/127.0.0.1/udp/") && peer.contains("Why: it dialled this node."),
+        "{peer}"
+    );
+    let protocol: serde_json::Value = serde_json::from_str(&said(&["explain", "/strait/forward/1", "--json"])).unwrap();
+    assert_eq!((&protocol["of"], &protocol["name"]), (&"protocol".into(), &"/strait/forward/1".into()));
+    assert!(protocol["sentences"][0]["is"].as_str().unwrap().starts_with("Peers used it"), "{protocol}");
+}
+
+#[test]
+fn where_no_node_answers_that_is_told() {
+    let nobody = closed_port().to_string();
+    for args in [&["explain", "--admin", &nobody][..], &["top", "--admin", &nobody]] {
+        let output = run(args);
+        assert_code(&output, 4);
+        assert_explained(&output);
+    }
+}

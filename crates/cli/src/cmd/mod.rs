@@ -4,6 +4,7 @@ mod demo;
 mod forward;
 mod get;
 mod id;
+mod look;
 mod node;
 mod ping;
 mod pipe;
@@ -44,7 +45,8 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
             Side::Expose(args) => args.json,
             Side::Open(args) => args.json,
         },
-        Command::Id(_) | Command::Pipe(_) | Command::Node(_) => false,
+        Command::Explain(args) => args.json,
+        Command::Id(_) | Command::Pipe(_) | Command::Node(_) | Command::Top(_) => false,
     };
     let nodes = Nodes::default();
     let result = match cli.command {
@@ -59,6 +61,8 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
             Side::Expose(args) => until_signal(&nodes, forward::expose(args, &nodes)).await,
             Side::Open(args) => until_signal(&nodes, forward::open(args, &nodes)).await,
         },
+        Command::Top(args) => until_signal(&nodes, look::top(args)).await,
+        Command::Explain(args) => until_signal(&nodes, look::explain(args)).await,
         Command::Node(args) => node::run(args, &nodes).await,
         Command::Pipe(args) => until_signal(&nodes, pipe::run(args, &nodes)).await,
     };
