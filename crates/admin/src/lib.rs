@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod catalog;
+pub mod client;
 pub mod explain;
 mod http;
 pub mod metrics;

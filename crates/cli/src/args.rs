@@ -1,5 +1,7 @@
 //! The command line.
 
+mod look;
+mod node;
 mod topics;
 
 use std::net::SocketAddr;
@@ -11,6 +13,8 @@ use strait_core::{Multiaddr, PeerId};
 
 use crate::exit::TABLE;
 use crate::forward::{Local, Target};
+pub use look::{Explain, Top};
+pub use node::NodeArgs;
 pub use topics::{Publish, VALUE_BYTES_MAX, Watch};
 
 /// Sends files and folders, and carries TCP ports and pipes, straight from one machine to another.
@@ -41,6 +45,12 @@ pub enum Command {
     Forward(Forward),
     /// Join stdin and stdout of this machine with those of another
     Pipe(Pipe),
+    /// Run a node until it is stopped: others reach it, and what it does can be seen
+    Node(NodeArgs),
+    /// Draw what a node that runs on this machine does
+    Top(Top),
+    /// Explain a running node, one of its peers or a protocol in words
+    Explain(Explain),
     /// Show it all on this machine: two receivers, one of them killed and started again, and a peer that floods
     Demo(Demo),
 }
@@ -140,7 +150,7 @@ pub struct Get {
 pub const TICKETS_MAX: usize = 16;
 
 /// A whole number with its unit: `500ms`, `90s`, `15m`, `2h`, `1d`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is not a whole number above zero with a unit, such as 90s, 15m or 2h");
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let number: u64 = digits.parse().map_err(|_| wrong())?;
@@ -156,7 +166,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// A whole number of bytes, or of a larger unit: `700`, `500M`, `64G`.
-fn size(text: &str) -> Result<u64, String> {
+pub(crate) fn size(text: &str) -> Result<u64, String> {
     let wrong = || format!("{text:?} is not a whole number of bytes, or of K, M, G or T");
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let number: u64 = digits.parse().map_err(|_| wrong())?;

@@ -9,6 +9,7 @@
 pub mod abuse;
 pub mod args;
 pub mod cmd;
+pub mod config;
 pub mod exit;
 pub mod fetch;
 pub mod forward;
@@ -25,6 +26,7 @@ pub mod source;
 pub mod spill;
 pub mod spool;
 pub mod ticket;
+pub mod top;
 pub mod topics;
 pub mod tree;
 pub mod wire;

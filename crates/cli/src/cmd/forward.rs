@@ -90,13 +90,13 @@ const AGAIN: Duration = Duration::from_secs(10);
 const TOLD_MAX: usize = 64;
 
 /// Tells what happens: to people on stderr, and what went wrong to programs too. Repetitions are left out.
-struct Teller {
+pub(super) struct Teller {
     progress: Arc<Progress>,
     told: Mutex<BTreeMap<String, Instant>>,
 }
 
 impl Teller {
-    fn new(progress: Arc<Progress>) -> Teller {
+    pub(super) fn new(progress: Arc<Progress>) -> Teller {
         Teller { progress, told: Mutex::default() }
     }
 
@@ -114,7 +114,7 @@ impl Teller {
         }
     }
 
-    fn exposed(&self, told: &Told) {
+    pub(super) fn exposed(&self, told: &Told) {
         match told {
             Told::Opened(peer, target) => {
                 let line = format!("{peer} uses {target}");

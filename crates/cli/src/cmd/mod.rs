@@ -4,6 +4,8 @@ mod demo;
 mod forward;
 mod get;
 mod id;
+mod look;
+mod node;
 mod ping;
 mod pipe;
 mod publish;
@@ -43,7 +45,8 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
             Side::Expose(args) => args.json,
             Side::Open(args) => args.json,
         },
-        Command::Id(_) | Command::Pipe(_) => false,
+        Command::Explain(args) => args.json,
+        Command::Id(_) | Command::Pipe(_) | Command::Node(_) | Command::Top(_) => false,
     };
     let nodes = Nodes::default();
     let result = match cli.command {
@@ -58,6 +61,9 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
             Side::Expose(args) => until_signal(&nodes, forward::expose(args, &nodes)).await,
             Side::Open(args) => until_signal(&nodes, forward::open(args, &nodes)).await,
         },
+        Command::Top(args) => until_signal(&nodes, look::top(args)).await,
+        Command::Explain(args) => until_signal(&nodes, look::explain(args)).await,
+        Command::Node(args) => node::run(args, &nodes).await,
         Command::Pipe(args) => until_signal(&nodes, pipe::run(args, &nodes)).await,
     };
     if json && let Err(failure) = &result {

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use strait::{Builder, ConnectError, DialError, Incoming, Node, Priority, Request, StartError, Stop};
-use strait_core::{Keypair, Multiaddr, PeerId};
+use strait_core::{Keypair, Limits, Multiaddr, PeerId};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -54,18 +54,30 @@ pub struct Nodes {
 impl Nodes {
     /// Starts a node that listens at `listen`, or at a free port of all interfaces, for QUIC.
     pub async fn start(&self, keypair: Keypair, listen: Option<SocketAddr>) -> Result<Node, Failure> {
-        self.take(builder(keypair, listen, &[], &[]).start().await)
+        self.take(builder(keypair, listen.as_slice(), &[], &[]).start().await)
     }
 
     /// The same for a node that others are to reach: for TCP too, where that is possible, since UDP may be blocked on the way. Others are told
     /// `announce` of it, if there is any.
     pub async fn start_as(&self, keypair: Keypair, listen: Option<SocketAddr>, announce: &[Multiaddr]) -> Result<Node, Failure> {
+        let listen: Vec<SocketAddr> = listen.into_iter().collect();
+        self.start_within(keypair, &listen, announce, &Limits::default()).await
+    }
+
+    /// The same at several addresses, and within these limits.
+    pub async fn start_within(
+        &self,
+        keypair: Keypair,
+        listen: &[SocketAddr],
+        announce: &[Multiaddr],
+        limits: &Limits,
+    ) -> Result<Node, Failure> {
         let free = [SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))];
-        let tcp = listen.as_ref().map_or(&free[..], std::slice::from_ref);
+        let tcp = if listen.is_empty() { &free[..] } else { listen };
         // Without IPv6 if there is none; without TCP if the port is taken for that.
         let mut some = tcp;
         loop {
-            match (builder(keypair.clone(), listen, some, announce).start().await, some) {
+            match (builder(keypair.clone(), listen, some, announce).limits(limits.clone()).start().await, some) {
                 (Err(StartError::Bind { .. }), [fewer @ .., _]) => some = fewer,
                 (started, _) => return self.take(started),
             }
@@ -123,9 +135,9 @@ impl Nodes {
     }
 }
 
-fn builder(keypair: Keypair, listen: Option<SocketAddr>, tcp: &[SocketAddr], announce: &[Multiaddr]) -> Builder {
+fn builder(keypair: Keypair, listen: &[SocketAddr], tcp: &[SocketAddr], announce: &[Multiaddr]) -> Builder {
     let builder = Node::builder().identity(keypair);
-    let builder = listen.into_iter().fold(builder, Builder::listen);
+    let builder = listen.iter().copied().fold(builder, Builder::listen);
     let builder = tcp.iter().copied().fold(builder, Builder::listen_tcp);
     announce.iter().cloned().fold(builder, Builder::announce)
 }
