@@ -116,7 +116,9 @@ def dashboard():
     variables = {variable["name"] for variable in board["templating"]["list"]}
     expect({"datasource", "job", "instance"} <= variables, "dashboard: the variables datasource, job and instance are needed")
     for variable in board["templating"]["list"]:
-        expression(f"variable {variable['name']}", variable["definition"]) if "definition" in variable else None
+        if variable["type"] == "query":
+            expression(f"variable {variable['name']}", variable["query"]["query"])
+            expect(variable["datasource"]["uid"] == "${datasource}", f"variable {variable['name']}: the data source is not the variable")
     taken, ids, expressions = {}, set(), []
     for panel in board["panels"]:
         where = f"panel {panel.get('title') or panel['id']!r}"
