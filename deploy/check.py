@@ -109,6 +109,7 @@ def alerts():
 
 # What Grafana has without plugins and is used here.
 PANELS = {"timeseries", "stat"}
+UNITS = {"short", "s", "bytes", "Bps", "pps", "cps", "reqps", "percentunit"}
 
 
 def dashboard():
@@ -133,7 +134,7 @@ def dashboard():
             continue
         expect(panel["type"] in PANELS, f"{where}: {panel['type']} may be a plugin")
         expect(len(panel.get("description", "")) > 10, f"{where}: no description")
-        expect(panel["fieldConfig"]["defaults"].get("unit"), f"{where}: no unit")
+        expect(panel["fieldConfig"]["defaults"].get("unit") in UNITS, f"{where}: no unit, or none that Grafana is known to have")
         expect(panel.get("targets"), f"{where}: it asks for nothing")
         for part in [panel, *panel.get("targets", [])]:
             expect(part.get("datasource", {}).get("uid") == "${datasource}", f"{where}: the data source is not the variable")
