@@ -7,10 +7,10 @@ ends with this program. Needs prometheus in the path.
 import json
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -26,10 +26,15 @@ import check  # noqa: E402
 WITHIN = 30
 
 
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+def heard(process, what, pattern):
+    """Reads what a program says at its start, until it matches: so each takes any port that is free and tells which."""
+    said = ""
+    while not (found := re.search(pattern, said)):
+        line = process.stderr.readline()
+        if not line:
+            sys.exit(f"{what} has ended: {said}")
+        said += line
+    return found.groups()
 
 
 def get(url):
@@ -42,19 +47,12 @@ def get(url):
 
 class Node:
     def __init__(self, strait, folder, name, *args):
-        self.port = free_port()
-        command = [strait, "node", "--key", f"{folder}/{name}.key", "--listen", f"127.0.0.1:{self.port}", "--admin", "127.0.0.1:0", *args]
+        command = [strait, "node", "--key", f"{folder}/{name}.key", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", *args]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-        said = ""
-        while not (found := re.search(r"http://([\d.:]+)/[\s\S]*This is (\w+)\.", said)):
-            line = self.process.stderr.readline()
-            if not line:
-                sys.exit(f"the node {name} has ended: {said}")
-            said += line
-        self.admin, self.peer = found.groups()
+        self.admin, self.peer = heard(self.process, f"the node {name}", r"http://([\d.:]+)/[\s\S]*This is (\w+)\.")
 
     def address(self):
-        return f"/ip4/127.0.0.1/udp/{self.port}/quic-v1/p2p/{self.peer}"
+        return json.loads(get(f"http://{self.admin}/now.json")[1])["listen"][0] + f"/p2p/{self.peer}"
 
 
 class Prometheus:
@@ -65,10 +63,12 @@ class Prometheus:
             "scrape_configs": [{"job_name": "strait", "static_configs": [{"targets": [node.admin for node in nodes]}]}],
         }
         Path(f"{folder}/prometheus.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
-        port = free_port()
-        self.url = f"http://127.0.0.1:{port}/api/v1/"
-        command = ["prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data", f"--web.listen-address=127.0.0.1:{port}"]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        command = ["prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data", "--web.listen-address=127.0.0.1:0"]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        (address,) = heard(self.process, "Prometheus", r'msg="Listening on".*?address=(\S+)[\s\S]*Server is ready')
+        self.url = f"http://{address}/api/v1/"
+        # What it says later is nobody's, and must not fill the pipe.
+        threading.Thread(target=self.process.stderr.read, daemon=True).start()
 
     def ask(self, what, **args):
         status, body = get(f"{self.url}{what}?{urllib.parse.urlencode(args)}")
@@ -79,12 +79,9 @@ class Prometheus:
     def wait(self, expr, value):
         until = time.monotonic() + WITHIN
         while time.monotonic() < until:
-            try:
-                result = self.ask("query", query=expr)["result"]
-                if result and float(result[0]["value"][1]) >= value:
-                    return
-            except (urllib.error.URLError, ConnectionError):
-                pass  # it is not up yet
+            result = self.ask("query", query=expr)["result"]
+            if result and float(result[0]["value"][1]) >= value:
+                return
             time.sleep(0.5)
         check.wrong.append(f"after {WITHIN} s this is not {value}: {expr}")
 
@@ -116,6 +113,8 @@ def look(prometheus, nodes):
 def main(strait):
     toml = next(yaml.safe_load_all(check.text("kubernetes/config.yaml")))["data"]["strait.toml"]
     started = []
+    # What was started is ended, too, when whoever runs this has no patience.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))
     with tempfile.TemporaryDirectory() as folder:
         try:
             Path(f"{folder}/strait.toml").write_text(toml, encoding="utf-8")
