@@ -8,6 +8,7 @@ mod catalog;
 pub mod client;
 pub mod explain;
 mod http;
+pub mod logs;
 pub mod metrics;
 mod show;
 

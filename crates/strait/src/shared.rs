@@ -435,7 +435,10 @@ impl State {
                 }
                 self.wake_raw(stream);
             }
-            Event::Connected { peer, .. } => self.tell_wanted(&peer, &Ok(())),
+            Event::Connected { peer, dialled, .. } => {
+                tracing::info!(%peer, dialled, "connected");
+                self.tell_wanted(&peer, &Ok(()));
+            }
             Event::Unreachable { peer, attempts, error } => {
                 self.tell_wanted(&peer, &Err(ConnectError { peer, attempts, error: error.map(Box::new) }));
             }
@@ -458,7 +461,7 @@ impl State {
     }
 
     fn disconnected(&mut self, peer: PeerId, reason: &Closed) {
-        tracing::debug!(%peer, %reason, "disconnected");
+        tracing::info!(%peer, %reason, "disconnected");
     }
 
     /// The peers that are connected.

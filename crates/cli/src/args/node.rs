@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use strait_core::Multiaddr;
+use tracing::level_filters::LevelFilter;
 
 use super::Key;
 use crate::config;
@@ -33,6 +34,9 @@ pub struct NodeArgs {
     /// Append evidence of abuse to this file, one JSON object a line, for firewalls (docs/abuse-feed.md)
     #[arg(long, value_name = "FILE")]
     pub abuse_log: Option<PathBuf>,
+    /// How much it says on stderr while it runs: off, error, warn, info, debug or trace [default: info]
+    #[arg(long, value_name = "LEVEL", value_parser = config::log)]
+    pub log: Option<LevelFilter>,
     /// Print every setting with its words and its default, as a configuration file, and end
     #[arg(long)]
     pub reference: bool,

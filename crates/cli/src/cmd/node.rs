@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use strait::Node;
 use strait_admin::Admin;
+use strait_admin::logs::Logs;
 use strait_core::{Multiaddr, PeerId};
 use tokio::task::JoinSet;
+use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::forward::Teller;
 use super::{print_line, signal};
@@ -41,6 +43,9 @@ pub(super) async fn run(args: NodeArgs, nodes: &Nodes) -> Result<(), Failure> {
     if let Some(warning) = keyfile::warning(&args.key) {
         eprintln!("{warning}");
     }
+    let logs = tracing_subscriber::registry().with(Logs::new(config.log, std::io::stderr()));
+    // Only whoever uses this library in a larger program may have set one before: then that one hears it.
+    let _ = tracing::subscriber::set_global_default(logs);
     let progress = Arc::new(Progress::new(args.quiet));
     // Before the node, so that what is wrong with its address is known before peers are.
     let listener = match config.admin {
@@ -90,6 +95,9 @@ fn configuration(args: &NodeArgs) -> Result<Config, Failure> {
     for address in &args.peer {
         config::identity(address).map_err(|why| usage("--peer cannot be used", &why))?;
         config.peers.push(address.clone());
+    }
+    if let Some(level) = args.log {
+        config.log = level;
     }
     if let Some(admin) = args.admin {
         config.admin = admin.0;

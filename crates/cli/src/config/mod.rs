@@ -8,13 +8,14 @@ use std::path::PathBuf;
 
 use strait_core::{Limits, Multiaddr, PeerId};
 use toml::{Table, Value};
+use tracing::level_filters::LevelFilter;
 
 pub use reference::reference;
 
 use crate::exit::{Code, Failure};
 use crate::forward::Target;
 use settings::SETTINGS;
-pub(crate) use settings::{admin, identity};
+pub(crate) use settings::{admin, identity, log};
 
 /// Where the admin port is without another word.
 pub const ADMIN: &str = "127.0.0.1:9464";
@@ -34,6 +35,8 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// Peers that it keeps connected.
     pub peers: Vec<Multiaddr>,
+    /// How much it says while it runs.
+    pub log: LevelFilter,
     /// Where evidence of abuse goes.
     pub abuse_log: Option<PathBuf>,
     /// TCP ports that others may reach.
@@ -52,6 +55,7 @@ impl Default for Config {
             announce: Vec::new(),
             admin: ADMIN.parse().ok(),
             peers: Vec::new(),
+            log: LevelFilter::INFO,
             abuse_log: None,
             targets: Vec::new(),
             allow: Vec::new(),
@@ -197,6 +201,7 @@ mod tests {
             ("[forward]\ntarget = []", ["\"forward.target\"", "\"forward.targets\""]),
             ("[limit]\n", ["\"limit\"", "\"limits\""]),
             ("xyzzy = 1", ["\"xyzzy\"", "nothing has a name like this"]),
+            ("log = 'loud'", ["log is wrong", "loud"]),
             ("listen = '0.0.0.0:1'", ["listen is wrong", "a list"]),
             ("listen = ['nowhere']", ["listen is wrong", "nowhere"]),
             ("peers = ['/ip4/192.0.2.2/udp/1/quic-v1']", ["peers is wrong", "/p2p/"]),

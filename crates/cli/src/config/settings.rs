@@ -6,6 +6,7 @@ use std::str::FromStr;
 use strait_core::limits::LimitValue;
 use strait_core::{Multiaddr, PeerId};
 use toml::Value;
+use tracing::level_filters::LevelFilter;
 
 use super::{ADMIN, Config, kind};
 use crate::args::{duration, size};
@@ -62,6 +63,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        name: "log",
+        words: "How much it says on stderr while it runs: off, error, warn, info, debug or trace. Each place in the program says at most 60 lines an hour.",
+        example: "\"info\"",
+        read: |config, value| log(text(value)?).map(|level| config.log = level),
+    },
+    Setting {
         name: "abuse_log",
         words: "Evidence of abuse is appended to this file, one JSON object a line, for firewalls (docs/abuse-feed.md).",
         example: "\"/var/log/strait/abuse.jsonl\"",
@@ -105,6 +112,12 @@ pub(crate) fn admin(text: &str) -> Result<Option<std::net::SocketAddr>, String> 
             text.parse().map(Some).map_err(|_| format!("{text:?} is neither \"off\" nor an address with a port, such as {ADMIN}"))
         }
     }
+}
+
+/// How much is said.
+pub(crate) fn log(text: &str) -> Result<LevelFilter, String> {
+    let known = ["off", "error", "warn", "info", "debug", "trace"].contains(&text);
+    text.parse().ok().filter(|_| known).ok_or_else(|| format!("{text:?} is none of off, error, warn, info, debug and trace"))
 }
 
 /// The identity that an address ends with.
