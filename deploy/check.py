@@ -254,7 +254,7 @@ def command(strait, toml, args):
     with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
         file.write(toml)
         file.flush()
-        args = [arg.replace("/etc/strait/strait.toml", file.name).replace("$(HOST_IP)", "192.0.2.1") for arg in args]
+        args = [arg.replace("/etc/strait/strait.toml", file.name).replace("$(HOST_IP)", "10.1.2.3") for arg in args]
         run = subprocess.run([strait, "node", "--check", *args], capture_output=True, text=True, check=False, timeout=30)
         expect(run.returncode == 0, f"strait does not accept what the manifests say: {run.stderr}")
 

@@ -108,6 +108,7 @@ fn count(number: u64, one: &str) -> String {
 fn time(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
+        0 if time < Duration::from_millis(1) => "less than a millisecond".to_owned(),
         0 => format!("{} ms", time.as_millis()),
         1..=119 => format!("{seconds} s"),
         120..=7_199 => format!("{} min", seconds / 60),

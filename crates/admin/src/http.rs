@@ -37,6 +37,7 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 const PAGE: &str = include_str!("../page/index.html");
 const STYLE: &str = include_str!("../page/page.css");
 const SCRIPT: &str = include_str!("../page/page.js");
+const CHARTS: &str = include_str!("../page/charts.js");
 /// The page takes nothing from anywhere else, and nothing that a peer says can become code in it.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -121,6 +122,7 @@ impl Admin {
             "/explain.json" => self.explain(request.uri().query().unwrap_or_default()),
             "/" | "/index.html" => answer(StatusCode::OK, "text/html; charset=utf-8", PAGE),
             "/page.css" => answer(StatusCode::OK, "text/css; charset=utf-8", STYLE),
+            "/charts.js" => answer(StatusCode::OK, "text/javascript; charset=utf-8", CHARTS),
             "/page.js" => answer(StatusCode::OK, "text/javascript; charset=utf-8", SCRIPT),
             _ => text(StatusCode::NOT_FOUND, "there are /, /metrics, /healthz, /readyz, /now.json and /explain.json\n"),
         }

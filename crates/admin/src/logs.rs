@@ -178,7 +178,7 @@ mod tests {
     }
 
     /// Says that it was given something, and takes nothing, for ever.
-    struct Stuck(std::sync::mpsc::Sender<()>);
+    struct Stuck(SyncSender<()>);
 
     impl Write for Stuck {
         fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
@@ -199,7 +199,7 @@ mod tests {
         let subscriber = tracing_subscriber::registry().with(Catch(caught.clone()));
         tracing::subscriber::with_default(subscriber, || tracing::info!("any place in the source will do"));
         let metadata = caught.lock().expect("not poisoned").expect("an event");
-        let (begun, is_stuck) = std::sync::mpsc::channel();
+        let (begun, is_stuck) = sync_channel(1);
         // Its thread never ends, and nobody may wait for that.
         let logs = std::mem::ManuallyDrop::new(Logs::new(LevelFilter::INFO, Stuck(begun)));
         let begin = Instant::now();

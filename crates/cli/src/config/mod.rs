@@ -6,6 +6,7 @@ mod settings;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use strait_core::peers::own::check_declared;
 use strait_core::{Limits, Multiaddr, PeerId};
 use toml::{Table, Value};
 use tracing::level_filters::LevelFilter;
@@ -136,6 +137,11 @@ impl Config {
     /// # Errors
     /// Which numbers clash, and what would fit.
     pub fn check(&self) -> Result<(), Failure> {
+        for address in &self.announce {
+            // Whose identity is at its end, if any is, is only known with the key.
+            let own = identity(address).unwrap_or_else(|_| PeerId::random());
+            check_declared(&own, address).map_err(|why| wrong(format!("{address} cannot be announced"), why.to_string()))?;
+        }
         self.limits.check().map_err(|error| wrong("the limits do not fit together".to_owned(), error.to_string()))
     }
 }
@@ -215,6 +221,12 @@ mod tests {
             let said = failure(text);
             assert!(parts.iter().all(|part| said.contains(part)), "{text:?} gives {said}");
         }
+    }
+
+    #[test]
+    fn what_nobody_could_reach_is_not_announced() {
+        let config = Config::read("announce = ['/ip4/192.0.2.1/udp/4001/quic-v1']").expect("it is an address");
+        assert!(config.check().expect_err("it is one for documentation").what.contains("192.0.2.1"));
     }
 
     #[test]
