@@ -135,6 +135,22 @@ fn the_reference_can_be_used_as_it_is() {
 }
 
 #[test]
+fn keys_are_told_where_they_are_asked_for_and_nowhere_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let keys = dir.path().join("keys");
+    let (_node, ticket, _) = node(ALONE);
+    assert_code(&run(&["ping", &ticket, "-c", "1"]), 0);
+    assert!(!keys.exists());
+    for transport in ["udp", "tcp"] {
+        let _ = std::fs::remove_file(&keys);
+        let output = strait(&["ping", &over(&ticket, transport), "-c", "1"]).env("SSLKEYLOGFILE", &keys).output().unwrap();
+        assert_code(&output, 0);
+        let text = std::fs::read_to_string(&keys).unwrap();
+        assert!(text.lines().any(|line| line.starts_with("CLIENT_TRAFFIC_SECRET_0 ")), "over {transport}: {text}");
+    }
+}
+
+#[test]
 fn without_an_admin_port_there_is_none() {
     let (running, _) = Running::lines(&[&["node", "--admin", "off"], ALONE].concat(), 1);
     running.says("Ctrl-C stops");

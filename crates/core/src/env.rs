@@ -23,6 +23,17 @@ pub struct Env {
     pub crypto: Arc<rustls::crypto::CryptoProvider>,
     /// The date.
     pub wall: Arc<dyn WallClock>,
+    /// Told the secrets of each TLS session: for whoever wants to read a capture of this node's own traffic, and otherwise `None`.
+    pub key_log: Option<Arc<dyn rustls::KeyLog>>,
+}
+
+impl Env {
+    /// Has a TLS configuration tell its secrets, if somebody is to know them.
+    pub(crate) fn log_keys(&self, to: &mut Arc<dyn rustls::KeyLog>) {
+        if let Some(log) = &self.key_log {
+            to.clone_from(log);
+        }
+    }
 }
 
 /// A node's own random source, grown from [`Env::seed`].
@@ -72,6 +83,6 @@ pub(crate) mod testing {
     }
 
     pub(crate) fn env(byte: u8) -> Env {
-        Env { seed: [byte; 32], crypto: Arc::new(rustls::crypto::ring::default_provider()), wall: Arc::new(Date) }
+        Env { seed: [byte; 32], crypto: Arc::new(rustls::crypto::ring::default_provider()), wall: Arc::new(Date), key_log: None }
     }
 }

@@ -241,6 +241,7 @@ impl World {
             seed: derive(self.seed(), "node", start),
             crypto: crypto::provider(self.seed(), start),
             wall: Arc::new(Wall(self.clock())),
+            key_log: None,
         };
         let (names, spawner) = (self.names.clone(), self.spawner_of(id));
         let runtime = SimRuntime { start: self.start(), clock: self.clock(), names, spawner };

@@ -69,6 +69,13 @@ impl WallClock for SystemClock {
     }
 }
 
+/// Where the secrets of TLS sessions are to go: into the file that `SSLKEYLOGFILE` names, as with other programs (`docs/captures.md`).
+fn key_log() -> Option<Arc<dyn rustls::KeyLog>> {
+    std::env::var_os("SSLKEYLOGFILE").filter(|path| !path.is_empty())?;
+    tracing::warn!("SSLKEYLOGFILE is set: whoever reads that file can read what this node sends and receives");
+    Some(Arc::new(rustls::KeyLogFile::new()))
+}
+
 /// The surroundings of a node in production.
 ///
 /// # Errors
@@ -79,7 +86,7 @@ pub fn system_env() -> Result<Env, StartError> {
     crypto.cipher_suites.sort_by_key(|suite| suite.suite() != rustls::CipherSuite::TLS13_AES_128_GCM_SHA256);
     let mut seed = [0; 32];
     crypto.secure_random.fill(&mut seed).map_err(|_| StartError::Random)?;
-    Ok(Env { seed, crypto: Arc::new(crypto), wall: Arc::new(SystemClock) })
+    Ok(Env { seed, crypto: Arc::new(crypto), wall: Arc::new(SystemClock), key_log: key_log() })
 }
 
 /// One UDP socket.

@@ -9,6 +9,7 @@ mod cids;
 mod packets;
 mod port;
 mod room;
+mod work;
 
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,13 +25,13 @@ use ring::{hkdf, hmac};
 use self::cids::CidMaker;
 pub(crate) use self::port::Port;
 use self::room::Room;
+use self::work::frames_work;
 use super::event::{Blame, ConnEvent, Lost};
 use super::tls;
 use crate::env::{Env, Random, WallClock};
 use crate::error::{Closed, ConfigError, DialError};
 use crate::limits::{
-    CRYPTO_BYTES_MAX, DATAGRAM_BYTES_MAX, FRAME_WORK, INITIAL_RTT, Limits, PACKET_FRAME_WORK, PACKETS_BYTES, SMALL_FRAME_BYTES,
-    SMALL_FRAME_WORK, STREAM_FRAME_WORK,
+    CRYPTO_BYTES_MAX, DATAGRAM_BYTES_MAX, INITIAL_RTT, Limits, PACKETS_BYTES, SMALL_FRAME_BYTES, SMALL_FRAME_WORK,
 };
 
 /// Names one of the driver's UDP sockets.
@@ -148,8 +149,9 @@ impl Quic {
     pub(crate) fn new(keypair: &Keypair, env: &Env, random: &mut Random, listen: bool) -> Result<Quic, ConfigError> {
         let identity = |error: String| ConfigError::Identity(error);
         let certificate = tls::Certificate::new(keypair, random.seed()).map_err(|error| identity(error.to_string()))?;
-        let server_tls = tls::server_config(&certificate, env.crypto.clone(), env.wall.clone())
+        let mut server_tls = tls::server_config(&certificate, env.crypto.clone(), env.wall.clone())
             .map_err(|error| identity(error.to_string()))?;
+        env.log_keys(&mut server_tls.key_log);
         let server_tls =
             quic::crypto::rustls::QuicServerConfig::try_from(server_tls).map_err(|error| identity(error.to_string()))?;
         let token_key = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(&random.seed());
@@ -217,8 +219,9 @@ impl Quic {
         let found = Arc::new(OnceLock::new());
         let ClientTls { certificate, env } = &self.client_tls;
         let bad = |error: String| DialError::BadAddress(error);
-        let tls = tls::client_config(certificate, Some(wanted), env.crypto.clone(), env.wall.clone(), found.clone())
+        let mut tls = tls::client_config(certificate, Some(wanted), env.crypto.clone(), env.wall.clone(), found.clone())
             .map_err(|error| bad(error.to_string()))?;
+        env.log_keys(&mut tls.key_log);
         let tls = quic::crypto::rustls::QuicClientConfig::try_from(tls).map_err(|error| bad(error.to_string()))?;
         let mut config = quic::ClientConfig::new(Arc::new(tls));
         let mut first_id = [0; 16];
@@ -581,18 +584,6 @@ impl Conn {
         let breach = if matches!(reason, ConnectionError::TransportError(_)) { Blame::Peer } else { Blame::Nobody };
         Lost { closed, dial: wrong.unwrap_or(dial), breach }
     }
-}
-
-/// Work units of the frames received so far, but for those that end a connection or that a packet is not full of.
-fn frames_work(frames: &quic::FrameStats) -> u64 {
-    let streams = [frames.reset_stream, frames.stop_sending, frames.stream_data_blocked, frames.max_stream_data];
-    let others = [frames.acks, frames.crypto, frames.ping, frames.path_challenge, frames.path_response, frames.data_blocked];
-    let rest = [frames.max_data, frames.max_streams_bidi, frames.new_connection_id, frames.retire_connection_id];
-    let credit = [frames.streams_blocked_bidi, frames.max_streams_uni];
-    let all: u64 = streams.iter().chain(&others).chain(&rest).chain(&credit).sum();
-    let work = all.saturating_mul(FRAME_WORK);
-    let packets = frames.datagram.saturating_mul(PACKET_FRAME_WORK);
-    work.saturating_add(frames.stream.saturating_mul(STREAM_FRAME_WORK)).saturating_add(packets)
 }
 
 fn number(id: StreamId) -> u64 {

@@ -35,6 +35,7 @@ impl Identity {
     /// [`TlsError::Provider`], when the surroundings' cryptography cannot be used for TLS 1.3.
     pub(crate) fn new(certificate: Certificate, env: &Env) -> Result<Identity, TlsError> {
         let mut server = server_config(&certificate, env.crypto.clone(), env.wall.clone())?;
+        env.log_keys(&mut server.key_log);
         // The multiplexer, and last that it has to be negotiated later.
         let alpn = vec![YAMUX.as_bytes().to_vec(), ALPN.to_vec()];
         server.alpn_protocols = alpn.clone();
@@ -71,6 +72,7 @@ impl Tls {
         let found = Arc::new(OnceLock::new());
         let mut config = client_config(certificate, wanted, env.crypto.clone(), env.wall.clone(), found)
             .map_err(|error| PipeError::broken(error.to_string()))?;
+        env.log_keys(&mut config.key_log);
         config.alpn_protocols = alpn.clone();
         // The name is never sent (no SNI) and never looked at.
         let name = rustls::pki_types::ServerName::try_from("libp2p").map_err(|error| PipeError::broken(error.to_string()))?;
