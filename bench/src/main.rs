@@ -3,6 +3,7 @@
 //! `cargo run --release -- --rounds 3 --cases bulk,requests --quick`; see README.md beside this crate.
 
 mod child;
+mod count;
 mod flood;
 mod link;
 mod measure;
@@ -69,6 +70,8 @@ struct Cli {
 enum Command {
     /// Honest peers of a node that raw-byte attackers besiege: strait beside rust-libp2p.
     Siege(siege::Args),
+    /// What fixed work costs in system calls, instructions and datagrams: says something on a noisy machine too.
+    Count(count::Args),
     /// Everything, as a page for docs/ with a chart.
     Report(report::Args),
     /// One side of a pair; started by the orchestrator.
@@ -81,6 +84,7 @@ fn main() -> Result<()> {
     match cli.command {
         Some(Command::Child(args)) => return child::run(args),
         Some(Command::Siege(args)) => return siege::run(&args),
+        Some(Command::Count(args)) => return count::run(&args),
         Some(Command::Report(args)) => return report::run(&args),
         None => {}
     }
