@@ -169,13 +169,13 @@ async fn client<C: Client>(mut link: Link, case: Case, address: &str) -> Result<
                 clients.push(C::connect(address).await?);
             }
             let begun = Begun::when_told(&mut link, None).await?;
-            let (_clients, times) = peers::handshakes(clients, count).await?;
+            let (_clients, times) = peers::within(peers::handshakes(clients, count)).await?;
             begun.end(link, times, None).await
         }
         Case::Idle { connections } => {
             let mut first = C::connect(address).await?;
             let begun = Begun::when_told(&mut link, None).await?;
-            let _clients = peers::idle(&mut first, connections).await?;
+            let _clients = peers::within(peers::idle(&mut first, connections)).await?;
             begun.end(link, Latencies::default(), None).await
         }
         _ => {

@@ -164,7 +164,7 @@ pub(crate) async fn run<C: Client>(client: &mut C, case: Case) -> Result<Latenci
             Ok(times)
         }
         Case::Chunks { count, in_flight } => {
-            let times = client.chunks(count, in_flight).await?;
+            let times = within(client.chunks(count, in_flight)).await?;
             ensure!(times.len() as u64 == count, "{} of {count} requests were answered", times.len());
             Ok(times)
         }
@@ -196,6 +196,14 @@ pub(crate) fn warm_up(case: Case) -> Option<Case> {
         Case::Urgent { count, .. } => Case::Urgent { count: count.min(100), load: Load::None },
         Case::Flood => Case::Flood,
     })
+}
+
+/// A case with a fixed amount of work has failed when it takes so long.
+const CASE_MAX: Duration = Duration::from_secs(120);
+
+/// `work`, given up after [`CASE_MAX`].
+pub(crate) async fn within<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(CASE_MAX, work).await.with_context(|| format!("not done within {CASE_MAX:?}"))?
 }
 
 /// How many connections of the idle case are being made at once.

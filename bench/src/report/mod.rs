@@ -36,11 +36,14 @@ pub(crate) struct Args {
     /// Where the page and the chart go.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs"), value_name = "DIR", hide_default_value = true)]
     write: PathBuf,
+    /// What else the page should say, such as how the program was built.
+    #[arg(long)]
+    note: Option<String>,
     /// Also keep what was measured, for `--from`.
     #[arg(long, value_name = "FILE")]
     keep: Option<PathBuf>,
     /// Measure nothing: write the page about what another run has kept.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["keep", "rounds", "full", "stacks"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["keep", "rounds", "full", "stacks", "note"])]
     from: Option<PathBuf>,
 }
 
@@ -50,6 +53,7 @@ struct Measured {
     machine: Machine,
     rounds: usize,
     seconds: f64,
+    note: Option<String>,
     runs: Vec<Record>,
     /// Runs that failed, and why.
     failed: Vec<String>,
@@ -81,8 +85,14 @@ fn sizes(full: bool) -> Sizes {
 fn measure(args: &Args) -> Result<Measured> {
     let stacks = if args.stacks.is_empty() { Stack::value_variants().to_vec() } else { args.stacks.clone() };
     let (sizes, start) = (sizes(args.full), Instant::now());
-    let mut measured =
-        Measured { machine: Machine::this(), rounds: args.rounds, seconds: 0.0, runs: Vec::new(), failed: Vec::new() };
+    let mut measured = Measured {
+        machine: Machine::this(),
+        rounds: args.rounds,
+        seconds: 0.0,
+        note: args.note.clone(),
+        runs: Vec::new(),
+        failed: Vec::new(),
+    };
     for round in 0..args.rounds {
         for case in CASES.iter().flat_map(|name| name.cases(&sizes)) {
             for index in 0..stacks.len() {

@@ -82,6 +82,9 @@ fn machine(out: &mut String, measured: &Measured) {
     crates.extend(["rustls", "ring", "tokio"].into_iter().filter(|name| !crates.contains(name)).collect::<Vec<_>>());
     let versions = crates.iter().map(|name| format!("{name} {}", version(name))).collect::<Vec<_>>().join(", ");
     let _ = writeln!(out, "| versions | {versions} |");
+    if let Some(note) = &measured.note {
+        let _ = writeln!(out, "| note | {note} |");
+    }
 }
 
 fn how_to_read(out: &mut String, measured: &Measured) {
