@@ -38,7 +38,8 @@ pub(crate) const NOTES: &[&str] = &[
      one length byte and the 64 bytes (the same bytes that strait sends), or four and the MiB.",
     "Over TCP: rust-libp2p with TCP_NODELAY, TLS or Noise, and Yamux with its default windows that grow; litep2p with TCP_NODELAY, \
      which it leaves off by default, and Noise, the only way that it has. Its requests are framed by itself, its bulk is its raw substream.",
-    "tcp-tls is a limit, not a stack: bulk is the bare TLS connection, requests are numbered frames on it; no streams, no flow control, no limits.",
+    "tcp-tls is a limit, not a stack: bulk is the bare TLS connection, requests are numbered frames on it; no streams, no flow control, no \
+     limits. With replies of 1 MiB it limits least: each is gathered in one buffer by the task that also writes.",
     "Urgent: strait asks for priority Urgent, quinn and noq for a stream priority of 1, and tcp-tls sends requests first; s2n-quic, rust-libp2p \
      and litep2p have no priorities.",
     "Handshakes: each of so many clients, with an endpoint of its own, ends its connection and makes the next; no session is resumed. The times are \

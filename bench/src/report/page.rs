@@ -11,7 +11,7 @@ use crate::{
     table::{Ratios, Runs, Summary, by_case, ratios, summaries},
 };
 
-/// Differences up to this are told as none: rounds differ from each other by as much.
+/// Differences up to this are told as none: rounds differ from each other about as much.
 const NOISE: f64 = 1.05;
 
 /// The whole page.
@@ -128,7 +128,7 @@ fn measures(case: Case) -> Vec<Measure> {
 
 /// Where strait is behind, and of whom.
 fn behind(out: &mut String, cases: &[(Case, &Runs<'_>)]) {
-    let _ = writeln!(out, "\n## Where strait is behind\n");
+    let _ = writeln!(out, "\n## Where strait is behind\n\nBy how many times it is worse than whom:\n");
     let mut lines = 0;
     for (case, runs) in cases {
         let mut found = Vec::new();
@@ -139,7 +139,10 @@ fn behind(out: &mut String, cases: &[(Case, &Runs<'_>)]) {
                 .filter(|(_, factor)| *factor > NOISE && factor.is_finite())
                 .collect();
             worse.sort_by(|one, two| two.1.total_cmp(&one.1));
-            found.extend(worse.iter().map(|(other, factor)| format!("{} {factor:.2} times worse than {other}", measure.name)));
+            let others: Vec<_> = worse.iter().map(|(other, factor)| format!("{factor:.2} ({other})")).collect();
+            if !others.is_empty() {
+                found.push(format!("{} by {}", measure.name, others.join(", ")));
+            }
         }
         if !found.is_empty() {
             let _ = writeln!(out, "- **{}**: {}.", title(*case), found.join("; "));
@@ -251,6 +254,6 @@ mod tests {
         let cases = by_case(&runs);
         let mut out = String::new();
         behind(&mut out, &cases.iter().map(|(case, runs)| (*case, runs)).collect::<Vec<_>>());
-        assert!(out.contains("rate 2.00 times worse than quinn") && !out.contains("libp2p"), "{out}");
+        assert!(out.contains("rate by 2.00 (quinn)") && !out.contains("libp2p"), "{out}");
     }
 }
