@@ -118,7 +118,7 @@ fn measures(case: Case) -> Vec<Measure> {
     let memory = Measure { name: "memory", worse: |x| 1.0 / x.kib_each };
     match case {
         Case::Bulk { .. } | Case::Chunks { .. } => vec![rate, cpu],
-        Case::Idle { .. } => vec![memory],
+        Case::Idle { .. } => vec![memory, Measure { name: "CPU of making them", ..cpu }],
         // The rate of paced requests says nothing that their times do not, and their CPU is that of the bulk too.
         Case::Urgent { load: Load::None, .. } => vec![p99, cpu],
         Case::Urgent { .. } => vec![p99],
