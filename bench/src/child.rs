@@ -5,15 +5,17 @@ use std::{io::BufRead, time::Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::{
     flood,
-    measure::{Cpu, Percentiles, Side},
-    peers::{self, Client, libp2p::Libp2p, quinn::Quinn, strait::Strait},
-    plan::{Case, Stack},
+    measure::{Driver, Latencies, Mark, Percentiles, Side},
+    peers::{self, Client, Serving, libp2p::Libp2p, quinn::Quinn, strait::Strait},
+    plan::Case,
     siege,
+    stack::Stack,
 };
 
 /// What a child process is.
@@ -77,6 +79,12 @@ pub(crate) struct Outcome {
 
 /// Runs the role under the runtime that the stack's name asks for.
 pub(crate) fn run(args: Args) -> Result<()> {
+    // The idle case wants a socket for each connection. Where that is not permitted, the case says so when it fails.
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
     let mut builder = if args.stack.current_thread() {
         tokio::runtime::Builder::new_current_thread()
     } else {
@@ -92,26 +100,8 @@ async fn role(args: Args) -> Result<()> {
     let case: Case = serde_json::from_str(&args.case)?;
     let link = Link::new();
     match args.role {
-        Role::Server => match args.stack {
-            Stack::Strait | Stack::StraitCurrent | Stack::StraitTls | Stack::StraitNoise => {
-                server(link, peers::strait::serve(args.stack).await?).await
-            }
-            Stack::Quinn | Stack::QuinnCurrent => server(link, peers::quinn::serve(case).await?).await,
-            Stack::Libp2p | Stack::Libp2pTls | Stack::Libp2pNoise => {
-                server(link, peers::libp2p::serve(args.stack, case).await?).await
-            }
-            #[cfg(feature = "litep2p")]
-            Stack::Litep2pNoise => server(link, peers::litep2p::serve().await?).await,
-        },
-        Role::Client => match args.stack {
-            Stack::Strait | Stack::StraitCurrent | Stack::StraitTls | Stack::StraitNoise => {
-                client::<Strait>(link, case, &args.address).await
-            }
-            Stack::Quinn | Stack::QuinnCurrent => client::<Quinn>(link, case, &args.address).await,
-            Stack::Libp2p | Stack::Libp2pTls | Stack::Libp2pNoise => client::<Libp2p>(link, case, &args.address).await,
-            #[cfg(feature = "litep2p")]
-            Stack::Litep2pNoise => client::<peers::litep2p::Litep2p>(link, case, &args.address).await,
-        },
+        Role::Server => serve(link, args.stack, case).await,
+        Role::Client => connect(link, args.stack, case, &args.address).await,
         Role::Honest => flood::honest(link, &args.address, args.seconds).await,
         Role::Flooder => flood::flooder(link, &args.address, false).await,
         Role::UnboundFlooder => flood::flooder(link, &args.address, true).await,
@@ -124,30 +114,102 @@ async fn role(args: Args) -> Result<()> {
     }
 }
 
-async fn server<K>(mut link: Link, (address, keep): (String, K)) -> Result<()> {
-    link.tell("ready", &address)?;
-    link.expect("mark").await?;
-    let start = Cpu::now()?;
-    link.tell("marked", &())?;
-    link.expect("report").await?;
-    link.tell("report", &Side::since(start)?)?;
-    link.expect("exit").await?;
-    drop(keep);
-    Ok(())
+async fn serve(link: Link, stack: Stack, case: Case) -> Result<()> {
+    match stack {
+        Stack::Strait | Stack::StraitCurrent | Stack::StraitTls | Stack::StraitNoise => {
+            server(link, peers::strait::serve(stack, case).await?).await
+        }
+        Stack::Quinn | Stack::QuinnCurrent => server(link, peers::quinn::serve(case).await?).await,
+        #[cfg(feature = "noq")]
+        Stack::Noq | Stack::NoqCurrent => server(link, peers::noq::serve(case).await?).await,
+        #[cfg(feature = "s2n-quic")]
+        Stack::S2n | Stack::S2nCurrent => server(link, peers::s2n::serve(case).await?).await,
+        Stack::Libp2p | Stack::Libp2pTls | Stack::Libp2pNoise => server(link, peers::libp2p::serve(stack, case).await?).await,
+        #[cfg(feature = "litep2p")]
+        Stack::Litep2pNoise => server(link, peers::litep2p::serve().await?).await,
+        #[cfg(feature = "tcp-tls")]
+        Stack::TcpTls | Stack::TcpTlsCurrent => server(link, peers::tcp_tls::serve(case).await?).await,
+    }
 }
 
-async fn client<C: Client>(mut link: Link, case: Case, address: &str) -> Result<()> {
-    let mut client = C::connect(address).await?;
-    if let Some(case) = peers::warm_up(case) {
-        peers::run(&mut client, case).await?;
+async fn connect(link: Link, stack: Stack, case: Case, address: &str) -> Result<()> {
+    match stack {
+        Stack::Strait | Stack::StraitCurrent | Stack::StraitTls | Stack::StraitNoise => {
+            client::<Strait>(link, case, address).await
+        }
+        Stack::Quinn | Stack::QuinnCurrent => client::<Quinn>(link, case, address).await,
+        #[cfg(feature = "noq")]
+        Stack::Noq | Stack::NoqCurrent => client::<peers::noq::Noq>(link, case, address).await,
+        #[cfg(feature = "s2n-quic")]
+        Stack::S2n | Stack::S2nCurrent => client::<peers::s2n::S2n>(link, case, address).await,
+        Stack::Libp2p | Stack::Libp2pTls | Stack::Libp2pNoise => client::<Libp2p>(link, case, address).await,
+        #[cfg(feature = "litep2p")]
+        Stack::Litep2pNoise => client::<peers::litep2p::Litep2p>(link, case, address).await,
+        #[cfg(feature = "tcp-tls")]
+        Stack::TcpTls | Stack::TcpTlsCurrent => client::<peers::tcp_tls::TcpTls>(link, case, address).await,
     }
-    link.tell("ready", &"")?;
-    link.expect("go").await?;
-    let (cpu, wall) = (Cpu::now()?, Instant::now());
-    let times = peers::run(&mut client, case).await?;
-    let outcome = Outcome { wall: wall.elapsed().as_secs_f64(), side: Side::since(cpu)?, times: times.percentiles() };
-    link.tell("report", &outcome)?;
+}
+
+async fn server<K: Serving>(mut link: Link, (address, serving): (String, K)) -> Result<()> {
+    link.tell("ready", &address)?;
+    link.expect("mark").await?;
+    let mark = Mark::now(serving.driver())?;
+    link.tell("marked", &())?;
+    link.expect("report").await?;
+    link.tell("report", &Side::since(mark, serving.driver())?)?;
     link.expect("exit").await
+}
+
+/// What comes of the measured part is held until all accounts are taken, so that its end is not part of it.
+async fn client<C: Client>(mut link: Link, case: Case, address: &str) -> Result<()> {
+    match case {
+        Case::Handshakes { count, at_once } => {
+            let mut clients = Vec::with_capacity(at_once);
+            for _ in 0..at_once {
+                clients.push(C::connect(address).await?);
+            }
+            let begun = Begun::when_told(&mut link, None).await?;
+            let (_clients, times) = peers::within(peers::handshakes(clients, count)).await?;
+            begun.end(link, times, None).await
+        }
+        Case::Idle { connections } => {
+            let mut first = C::connect(address).await?;
+            let begun = Begun::when_told(&mut link, None).await?;
+            let _clients = peers::within(peers::idle(&mut first, connections)).await?;
+            begun.end(link, Latencies::default(), None).await
+        }
+        _ => {
+            let mut client = C::connect(address).await?;
+            if let Some(case) = peers::warm_up(case) {
+                peers::run(&mut client, case).await?;
+            }
+            let begun = Begun::when_told(&mut link, client.driver()).await?;
+            let times = peers::run(&mut client, case).await?;
+            begun.end(link, times, client.driver()).await
+        }
+    }
+}
+
+/// The beginning of a client's measured part.
+struct Begun {
+    mark: Mark,
+    at: Instant,
+}
+
+impl Begun {
+    /// When the orchestrator says so.
+    async fn when_told(link: &mut Link, driver: Option<Driver>) -> Result<Begun> {
+        link.tell("ready", &"")?;
+        link.expect("go").await?;
+        Ok(Begun { mark: Mark::now(driver)?, at: Instant::now() })
+    }
+
+    /// Tells the account, and waits until the other side's is taken too.
+    async fn end(self, mut link: Link, times: Latencies, driver: Option<Driver>) -> Result<()> {
+        let (wall, side) = (self.at.elapsed().as_secs_f64(), Side::since(self.mark, driver)?);
+        link.tell("report", &Outcome { wall, side, times: times.percentiles() })?;
+        link.expect("exit").await
+    }
 }
 
 /// The pipes to the orchestrator.

@@ -24,7 +24,8 @@ use crate::{
     measure::{Latencies, Percentiles, Side},
     pair::{Place, Process},
     peers::{Client, strait::Strait},
-    plan::{Case, Sizes, Stack},
+    plan::{Case, Sizes},
+    stack::Stack,
 };
 
 /// Requests per second of the honest client: far below what it may ask for.

@@ -3,13 +3,16 @@
 //! `cargo run --release -- --rounds 3 --cases bulk,requests --quick`; see README.md beside this crate.
 
 mod child;
+mod count;
 mod flood;
 mod link;
 mod measure;
 mod pair;
 mod peers;
 mod plan;
+mod report;
 mod siege;
+mod stack;
 mod table;
 
 use anyhow::{Context, Result};
@@ -17,7 +20,8 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     pair::Record,
-    plan::{Case, CaseName, Family, Sizes, Stack},
+    plan::{Case, CaseName, Sizes},
+    stack::{Family, Stack},
 };
 
 /// Runs strait and its peers on loopback, interleaved, and prints medians and ratios.
@@ -66,6 +70,10 @@ struct Cli {
 enum Command {
     /// Honest peers of a node that raw-byte attackers besiege: strait beside rust-libp2p.
     Siege(siege::Args),
+    /// What fixed work costs in system calls, instructions and datagrams: says something on a noisy machine too.
+    Count(count::Args),
+    /// Everything, as a page for docs/ with a chart.
+    Report(report::Args),
     /// One side of a pair; started by the orchestrator.
     #[command(hide = true)]
     Child(child::Args),
@@ -76,6 +84,8 @@ fn main() -> Result<()> {
     match cli.command {
         Some(Command::Child(args)) => return child::run(args),
         Some(Command::Siege(args)) => return siege::run(&args),
+        Some(Command::Count(args)) => return count::run(&args),
+        Some(Command::Report(args)) => return report::run(&args),
         None => {}
     }
     if let Some(mbit) = cli.link_mbit {

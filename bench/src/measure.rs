@@ -34,6 +34,21 @@ impl Cpu {
     }
 }
 
+/// Where the measured part begins.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mark {
+    cpu: Cpu,
+    resident_kib: u64,
+    driver: Option<Driver>,
+}
+
+impl Mark {
+    /// Now; `driver` is what the stack's driver has counted so far, if it counts.
+    pub(crate) fn now(driver: Option<Driver>) -> Result<Mark> {
+        Ok(Mark { cpu: Cpu::now()?, resident_kib: of_status("VmRSS:")?, driver })
+    }
+}
+
 /// One side's account of the measured part.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(crate) struct Side {
@@ -41,24 +56,60 @@ pub(crate) struct Side {
     pub(crate) cpu: Cpu,
     /// Largest resident set of the whole process, start and warm-up included, in KiB.
     pub(crate) peak_kib: u64,
+    /// By how much the resident set is larger at the end of the measured part than at its beginning, in KiB.
+    pub(crate) grown_kib: u64,
+    /// What the stack's driver counted in the measured part, if it counts.
+    pub(crate) driver: Option<Driver>,
 }
 
 impl Side {
-    /// The account from `start` until now.
-    pub(crate) fn since(start: Cpu) -> Result<Side> {
-        Ok(Side { cpu: Cpu::now()?.since(start), peak_kib: peak_kib()? })
+    /// The account from `mark` until now.
+    pub(crate) fn since(mark: Mark, driver: Option<Driver>) -> Result<Side> {
+        Ok(Side {
+            cpu: Cpu::now()?.since(mark.cpu),
+            peak_kib: of_status("VmHWM:")?,
+            grown_kib: of_status("VmRSS:")?.saturating_sub(mark.resident_kib),
+            driver: driver.zip(mark.driver).map(|(now, then)| now.since(then)),
+        })
     }
 }
 
-/// `VmHWM` of this process, in KiB.
-fn peak_kib() -> Result<u64> {
+/// What a stack's driver says that it did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Driver {
+    /// UDP datagrams received.
+    pub(crate) datagrams_in: u64,
+    /// UDP datagrams sent.
+    pub(crate) datagrams_out: u64,
+    /// System calls that received.
+    pub(crate) receives: u64,
+    /// System calls that sent.
+    pub(crate) sends: u64,
+    /// Times it woke up.
+    pub(crate) wakes: u64,
+}
+
+impl Driver {
+    fn since(self, earlier: Driver) -> Driver {
+        Driver {
+            datagrams_in: self.datagrams_in.saturating_sub(earlier.datagrams_in),
+            datagrams_out: self.datagrams_out.saturating_sub(earlier.datagrams_out),
+            receives: self.receives.saturating_sub(earlier.receives),
+            sends: self.sends.saturating_sub(earlier.sends),
+            wakes: self.wakes.saturating_sub(earlier.wakes),
+        }
+    }
+}
+
+/// A size in `/proc/self/status`, in KiB.
+fn of_status(name: &str) -> Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status").context("/proc/self/status")?;
     status
         .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .find_map(|line| line.strip_prefix(name))
         .and_then(|rest| rest.split_whitespace().next())
         .and_then(|number| number.parse().ok())
-        .context("no VmHWM in /proc/self/status")
+        .with_context(|| format!("no {name} in /proc/self/status"))
 }
 
 /// Percentiles of the time that requests took, in microseconds.
@@ -143,12 +194,12 @@ mod tests {
 
     #[test]
     fn work_shows_up_as_cpu_time() {
-        let start = Cpu::now().expect("getrusage");
+        let start = Mark::now(None).expect("both sources");
         let mut sum = 0u64;
-        while Cpu::now().expect("getrusage").since(start).total() == 0.0 {
+        while Cpu::now().expect("getrusage").since(start.cpu).total() == 0.0 {
             sum = std::hint::black_box(sum.wrapping_add(1));
         }
-        let side = Side::since(start).expect("both sources");
+        let side = Side::since(start, None).expect("both sources");
         assert!(side.cpu.total() > 0.0 && side.peak_kib > 0);
     }
 }

@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{
     child::{Outcome, Role},
     measure::{Percentiles, Side},
-    plan::{Case, Stack},
+    plan::{Case, REPLY_BYTES},
+    stack::Stack,
 };
 
 /// How long one answer of a child may take before the run is given up.
@@ -92,21 +93,38 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// Units per second: MB in the bulk case, requests otherwise.
+    /// Units per second: MB where bytes are what is measured, otherwise requests or connections.
     pub(crate) fn rate(&self) -> f64 {
         match self.case {
             Case::Bulk { bytes } | Case::Burst { bytes, .. } => bytes as f64 / 1e6 / self.wall,
-            Case::Requests { count, .. } | Case::Urgent { count, .. } => count as f64 / self.wall,
+            Case::Chunks { count, .. } => (count * REPLY_BYTES as u64) as f64 / 1e6 / self.wall,
+            Case::Requests { count, .. } | Case::Urgent { count, .. } | Case::Handshakes { count, .. } => {
+                count as f64 / self.wall
+            }
+            Case::Idle { connections } => connections as f64 / self.wall,
             Case::Flood => 0.0,
         }
     }
 
-    /// `cpu_seconds` by unit of work: by GiB in the bulk case, microseconds by request otherwise.
+    /// `cpu_seconds` by unit of work: by GiB where bytes are what is measured, otherwise microseconds by request or connection.
     pub(crate) fn per_unit(&self, cpu_seconds: f64) -> f64 {
+        let by_gib = |bytes: u64| cpu_seconds / (bytes as f64 / f64::from(1u32 << 30));
         match self.case {
-            Case::Bulk { bytes } | Case::Burst { bytes, .. } => cpu_seconds / (bytes as f64 / f64::from(1u32 << 30)),
-            Case::Requests { count, .. } | Case::Urgent { count, .. } => cpu_seconds * 1e6 / count as f64,
+            Case::Bulk { bytes } | Case::Burst { bytes, .. } => by_gib(bytes),
+            Case::Chunks { count, .. } => by_gib(count * REPLY_BYTES as u64),
+            Case::Requests { count, .. } | Case::Urgent { count, .. } | Case::Handshakes { count, .. } => {
+                cpu_seconds * 1e6 / count as f64
+            }
+            Case::Idle { connections } => cpu_seconds * 1e6 / connections as f64,
             Case::Flood => 0.0,
+        }
+    }
+
+    /// By how much the server grew for each connection, in KiB; says something in the idle case only.
+    pub(crate) fn kib_each(&self) -> f64 {
+        match self.case {
+            Case::Idle { connections } => self.server.grown_kib as f64 / connections as f64,
+            _ => 0.0,
         }
     }
 
@@ -123,19 +141,29 @@ impl Record {
 
 /// Runs `case` once with `stack` at both ends.
 pub(crate) fn run(stack: Stack, case: Case, round: usize) -> Result<Record> {
+    run_watched(stack, case, round, |_, _| Ok(())).map(|(record, ())| record)
+}
+
+/// The same; `watch` sees both processes (server and client) just before the measured part, and what it gives is dropped just after it.
+pub(crate) fn run_watched<W>(
+    stack: Stack,
+    case: Case,
+    round: usize,
+    watch: impl FnOnce(u32, u32) -> Result<W>,
+) -> Result<(Record, W)> {
     let mut server = Process::start(Role::Server, stack, case, &[])?;
     let address: String = server.answer("ready")?;
     let mut client = Process::start(Role::Client, stack, case, &["--address", &address])?;
     let _: String = client.answer("ready")?;
+    let watched = watch(server.child.id(), client.child.id())?;
     server.order("mark")?;
     server.answer::<()>("marked")?;
     client.order("go")?;
     let outcome: Outcome = client.answer("report")?;
     server.order("report")?;
     let side: Side = server.answer("report")?;
-    client.order("exit")?;
-    server.order("exit")?;
-    Ok(Record { stack, case, round, wall: outcome.wall, client: outcome.side, server: side, times: outcome.times })
+    let record = Record { stack, case, round, wall: outcome.wall, client: outcome.side, server: side, times: outcome.times };
+    Ok((record, watched))
 }
 
 /// A child process; it is killed when this is dropped.

@@ -1,4 +1,4 @@
-//! What is run: the stacks, the cases and their sizes.
+//! What is run: the cases and their sizes.
 
 use std::fmt;
 
@@ -10,105 +10,13 @@ pub(crate) const MESSAGE_BYTES: usize = 64;
 /// Bytes handed to the stack in one write of the bulk case, and asked from it in one read.
 pub(crate) const CHUNK_BYTES: usize = 64 * 1024;
 
+/// Bytes of a reply of the chunks case.
+pub(crate) const REPLY_BYTES: usize = 1 << 20;
+/// Streams that a server of the idle case allows each client, where that can be set.
+pub(crate) const IDLE_STREAMS: u32 = 100;
+
 /// Bytes of the burst case.
 pub(crate) const BURST_BYTES: u64 = 512 << 10;
-
-/// A stack under one kind of tokio runtime.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Stack {
-    /// strait, multi-thread runtime with two workers.
-    Strait,
-    /// strait, current-thread runtime.
-    StraitCurrent,
-    /// quinn, multi-thread runtime with two workers.
-    Quinn,
-    /// quinn, current-thread runtime.
-    QuinnCurrent,
-    /// rust-libp2p over QUIC, multi-thread runtime with two workers.
-    Libp2p,
-    /// strait over TCP, TLS and Yamux.
-    StraitTls,
-    /// strait over TCP, Noise and Yamux.
-    StraitNoise,
-    /// rust-libp2p over TCP, TLS and Yamux.
-    Libp2pTls,
-    /// rust-libp2p over TCP, Noise and Yamux.
-    Libp2pNoise,
-    /// litep2p over TCP, Noise and Yamux.
-    #[cfg(feature = "litep2p")]
-    Litep2pNoise,
-}
-
-/// Stacks that are compared with each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Family {
-    /// Over QUIC, against quinn.
-    Quic,
-    /// Over TCP, against rust-libp2p with TLS.
-    Tcp,
-}
-
-impl Family {
-    /// The stacks of it.
-    pub(crate) fn stacks(self) -> Vec<Stack> {
-        Stack::value_variants().iter().copied().filter(|stack| stack.is_tcp() == (self == Family::Tcp)).collect()
-    }
-
-    /// The one that ratios are taken against.
-    pub(crate) fn baseline(self) -> Stack {
-        match self {
-            Family::Quic => Stack::Quinn,
-            Family::Tcp => Stack::Libp2pTls,
-        }
-    }
-}
-
-impl Stack {
-    /// Whether the runtime has one thread only.
-    pub(crate) fn current_thread(self) -> bool {
-        matches!(self, Stack::StraitCurrent | Stack::QuinnCurrent)
-    }
-
-    /// Whether this is strait itself, under either runtime and over whatever.
-    pub(crate) fn is_strait(self) -> bool {
-        matches!(self, Stack::Strait | Stack::StraitCurrent | Stack::StraitTls | Stack::StraitNoise)
-    }
-
-    /// Whether it runs over TCP.
-    pub(crate) fn is_tcp(self) -> bool {
-        self.tcp_security().is_some()
-    }
-
-    /// How it secures a TCP connection, by the protocol's name.
-    pub(crate) fn tcp_security(self) -> Option<&'static str> {
-        match self {
-            Stack::StraitTls | Stack::Libp2pTls => Some("/tls/1.0.0"),
-            Stack::StraitNoise | Stack::Libp2pNoise => Some("/noise"),
-            #[cfg(feature = "litep2p")]
-            Stack::Litep2pNoise => Some("/noise"),
-            Stack::Strait | Stack::StraitCurrent | Stack::Quinn | Stack::QuinnCurrent | Stack::Libp2p => None,
-        }
-    }
-}
-
-impl fmt::Display for Stack {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Stack::Strait => "strait",
-            Stack::StraitCurrent => "strait-current",
-            Stack::Quinn => "quinn",
-            Stack::QuinnCurrent => "quinn-current",
-            Stack::Libp2p => "libp2p",
-            Stack::StraitTls => "strait-tls",
-            Stack::StraitNoise => "strait-noise",
-            Stack::Libp2pTls => "libp2p-tls",
-            Stack::Libp2pNoise => "libp2p-noise",
-            #[cfg(feature = "litep2p")]
-            Stack::Litep2pNoise => "litep2p-noise",
-        })
-    }
-}
 
 /// The name of a group of cases, as typed on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -119,6 +27,12 @@ pub(crate) enum CaseName {
     Requests,
     /// 64-byte requests one at a time, alone and beside a bulk stream of the same connection.
     Urgent,
+    /// Replies of 1 MiB, 16 requests in flight.
+    Chunks,
+    /// Connections made and ended, by one client and by 64 at once.
+    Handshakes,
+    /// What 1,000 connections that do nothing hold at the server.
+    Idle,
     /// 512 KiB on a stream at once, from a cold start, warm, and after idle times.
     Burst,
     /// One honest strait client beside a flooding one.
@@ -139,6 +53,12 @@ impl CaseName {
                 let loads = [Some(Load::None), half, Some(Load::Full)];
                 loads.into_iter().flatten().map(|load| Case::Urgent { count: sizes.urgent, load }).collect()
             }
+            CaseName::Chunks => vec![Case::Chunks { count: sizes.chunks, in_flight: 16 }],
+            CaseName::Handshakes => vec![
+                Case::Handshakes { count: sizes.handshakes / 2, at_once: 1 },
+                Case::Handshakes { count: sizes.handshakes, at_once: 64 },
+            ],
+            CaseName::Idle => vec![Case::Idle { connections: sizes.idle }],
             CaseName::Burst => {
                 let idle = [0, 1, 5, 25].map(|seconds| Case::Burst { bytes: BURST_BYTES, before: Before::Idle { seconds } });
                 [&[Case::Burst { bytes: BURST_BYTES, before: Before::Nothing }][..], &idle].concat()
@@ -159,6 +79,12 @@ pub(crate) enum Case {
     /// `count` requests, one at a time and with a pause before each, beside a stream of the same connection with this `load` from client to
     /// server.
     Urgent { count: u64, load: Load },
+    /// `count` small requests with replies of [`REPLY_BYTES`], `in_flight` at a time.
+    Chunks { count: u64, in_flight: usize },
+    /// `count` connections by `at_once` clients, each of which ends one before it makes the next.
+    Handshakes { count: u64, at_once: usize },
+    /// So many connections, each from a client of its own, that do nothing.
+    Idle { connections: usize },
     /// `bytes` from client to server on one stream, as [`Case::Bulk`], of a connection that has seen this `before`.
     Burst { bytes: u64, before: Before },
     /// See [`crate::flood`].
@@ -200,6 +126,10 @@ impl fmt::Display for Case {
                     Load::Full => f.write_str(", beside bulk"),
                 }
             }
+            Case::Chunks { count, in_flight } => write!(f, "{count} replies of {} MiB, {in_flight} in flight", REPLY_BYTES >> 20),
+            Case::Handshakes { count, at_once: 1 } => write!(f, "{count} handshakes, one after the other"),
+            Case::Handshakes { count, at_once } => write!(f, "{count} handshakes, {at_once} at once"),
+            Case::Idle { connections } => write!(f, "{connections} idle connections"),
             Case::Burst { bytes, before } => {
                 write!(f, "a burst of {} KiB ", bytes >> 10)?;
                 match before {
@@ -224,6 +154,12 @@ pub(crate) struct Sizes {
     pub(crate) requests_parallel: u64,
     /// Requests of the urgent case.
     pub(crate) urgent: u64,
+    /// Replies of the chunks case.
+    pub(crate) chunks: u64,
+    /// Handshakes of 64 clients; one client makes half of them.
+    pub(crate) handshakes: u64,
+    /// Connections of the idle case.
+    pub(crate) idle: usize,
     /// Seconds for which the honest client of the flood case is measured.
     pub(crate) flood_seconds: u64,
     /// What the link carries, if it is limited.
@@ -240,6 +176,9 @@ impl Sizes {
             requests_alone: requests / 10,
             requests_parallel: requests,
             urgent: if quick { 500 } else { 2_000 },
+            chunks: if quick { 128 } else { 512 },
+            handshakes: if quick { 512 } else { 2_048 },
+            idle: 1_000,
             flood_seconds: seconds.unwrap_or(default_seconds).max(1),
             link_mbit: None,
         }

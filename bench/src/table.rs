@@ -4,22 +4,16 @@ use std::{collections::BTreeMap, fmt::Write};
 
 use serde::Serialize;
 
-use crate::{
-    flood::FloodRecord,
-    measure::median,
-    pair::Record,
-    peers,
-    plan::{Case, Stack},
-};
+use crate::{flood::FloodRecord, measure::median, pair::Record, peers, plan::Case, stack::Stack};
 
 /// The medians of one stack in one case, and its ratios to the baseline.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Summary {
     pub(crate) case: Case,
     pub(crate) stack: Stack,
-    /// MB/s or requests/s.
+    /// MB/s, requests/s or connections/s.
     pub(crate) rate: f64,
-    /// CPU-s/GiB or CPU-us/request of the client.
+    /// CPU-s/GiB or CPU-us/request (or connection) of the client.
     pub(crate) cpu_client: f64,
     /// The same of the server.
     pub(crate) cpu_server: f64,
@@ -33,6 +27,8 @@ pub(crate) struct Summary {
     pub(crate) peak_client: f64,
     /// MiB.
     pub(crate) peak_server: f64,
+    /// KiB by which the server grew for each connection; idle case only.
+    pub(crate) kib_each: f64,
     /// Ratios to the baseline, if that was run.
     pub(crate) to_baseline: Option<Ratios>,
 }
@@ -45,13 +41,16 @@ pub(crate) struct Ratios {
     pub(crate) rate: f64,
     /// Below 1 = cheaper.
     pub(crate) cpu: f64,
-    /// p99 of a request; below 1 = quicker.
+    /// p99 of a request or handshake; below 1 = quicker.
     pub(crate) p99: f64,
+    /// Memory of the server for each connection, idle case only; below 1 = less.
+    pub(crate) kib_each: f64,
 }
 
-type Runs<'a> = BTreeMap<Stack, Vec<&'a Record>>;
+pub(crate) type Runs<'a> = BTreeMap<Stack, Vec<&'a Record>>;
 
-fn by_case(records: &[Record]) -> BTreeMap<Case, Runs<'_>> {
+/// Every stack's runs of every case.
+pub(crate) fn by_case(records: &[Record]) -> BTreeMap<Case, Runs<'_>> {
     let mut cases: BTreeMap<Case, Runs<'_>> = BTreeMap::new();
     for record in records {
         let runs = cases.entry(record.case).or_default();
@@ -77,6 +76,7 @@ pub(crate) fn summaries(records: &[Record], baseline: Stack) -> Vec<Summary> {
                 p99: of(&|run| run.times.p99),
                 peak_client: of(&|run| run.client.peak_kib as f64 / 1024.0),
                 peak_server: of(&|run| run.server.peak_kib as f64 / 1024.0),
+                kib_each: of(&Record::kib_each),
                 to_baseline: ratios(&runs, stack, baseline),
             });
         }
@@ -84,7 +84,8 @@ pub(crate) fn summaries(records: &[Record], baseline: Stack) -> Vec<Summary> {
     all
 }
 
-fn ratios(runs: &Runs<'_>, stack: Stack, other: Stack) -> Option<Ratios> {
+/// Of `stack` to `other`, if both ran.
+pub(crate) fn ratios(runs: &Runs<'_>, stack: Stack, other: Stack) -> Option<Ratios> {
     let (own, others) = (runs.get(&stack)?, runs.get(&other)?);
     let of = |value: &dyn Fn(&Record) -> f64| {
         let pairs = own.iter().filter_map(|run| {
@@ -93,7 +94,12 @@ fn ratios(runs: &Runs<'_>, stack: Stack, other: Stack) -> Option<Ratios> {
         });
         median(pairs)
     };
-    Some(Ratios { rate: of(&Record::rate), cpu: of(&Record::cpu_both), p99: of(&|run| run.times.p99) })
+    Some(Ratios {
+        rate: of(&Record::rate),
+        cpu: of(&Record::cpu_both),
+        p99: of(&|run| run.times.p99),
+        kib_each: of(&Record::kib_each),
+    })
 }
 
 /// The tables.
@@ -105,9 +111,10 @@ pub(crate) fn render(records: &[Record], floods: &[FloodRecord], baseline: Stack
         let _ = writeln!(out, "\n{case} (median of {rounds}; x = against {baseline}, by round)");
         let own = summaries.iter().filter(|summary| summary.case == case);
         match case {
-            Case::Bulk { .. } => bulk_table(&mut out, own),
+            Case::Bulk { .. } | Case::Chunks { .. } => bulk_table(&mut out, own),
             Case::Burst { .. } => burst_table(&mut out, own),
-            _ => request_table(&mut out, own),
+            Case::Idle { .. } => idle_table(&mut out, own),
+            _ => request_table(&mut out, own, if matches!(case, Case::Handshakes { .. }) { "handshake" } else { "request" }),
         }
         if !matches!(case, Case::Burst { .. }) {
             against(&mut out, case, &runs);
@@ -126,15 +133,15 @@ pub(crate) fn render(records: &[Record], floods: &[FloodRecord], baseline: Stack
 fn bulk_table<'a>(out: &mut String, rows: impl Iterator<Item = &'a Summary>) {
     let _ = writeln!(
         out,
-        "{:<16}{:>9}{:>8} |{:>9}{:>9}{:>9}{:>8} |{:>9}{:>9}",
+        "{:<17}{:>9}{:>8} |{:>9}{:>9}{:>9}{:>8} |{:>9}{:>9}",
         "", "MB/s", "x", "client", "server", "both", "x", "client", "server"
     );
-    let _ = writeln!(out, "{:<16}{:>17} |{:>35} |{:>18}", "", "", "CPU-s/GiB", "peak MiB");
+    let _ = writeln!(out, "{:<17}{:>17} |{:>35} |{:>18}", "", "", "CPU-s/GiB", "peak MiB");
     for row in rows {
         let x = row.to_baseline;
         let _ = writeln!(
             out,
-            "{:<16}{:>9.0}{:>8} |{:>9.2}{:>9.2}{:>9.2}{:>8} |{:>9.1}{:>9.1}",
+            "{:<17}{:>9.0}{:>8} |{:>9.2}{:>9.2}{:>9.2}{:>8} |{:>9.1}{:>9.1}",
             row.stack,
             row.rate,
             times(x.map(|x| x.rate)),
@@ -150,25 +157,45 @@ fn bulk_table<'a>(out: &mut String, rows: impl Iterator<Item = &'a Summary>) {
 
 /// How long it took until the server's count was back; the rest would count the silence too.
 fn burst_table<'a>(out: &mut String, rows: impl Iterator<Item = &'a Summary>) {
-    let _ = writeln!(out, "{:<16}{:>9}{:>8}", "", "ms", "x");
+    let _ = writeln!(out, "{:<17}{:>9}{:>8}", "", "ms", "x");
     for row in rows {
         let x = times(row.to_baseline.map(|x| x.p99));
-        let _ = writeln!(out, "{:<16}{:>9.1}{x:>8}", row.stack, row.p50 / 1e3);
+        let _ = writeln!(out, "{:<17}{:>9.1}{x:>8}", row.stack, row.p50 / 1e3);
     }
 }
 
-fn request_table<'a>(out: &mut String, rows: impl Iterator<Item = &'a Summary>) {
-    let _ = writeln!(
-        out,
-        "{:<16}{:>9}{:>8} |{:>8}{:>8}{:>8} |{:>8}{:>8}{:>8}{:>8} |{:>8}{:>8}",
-        "", "req/s", "x", "p50", "p99", "x", "client", "server", "both", "x", "client", "server"
-    );
-    let _ = writeln!(out, "{:<16}{:>17} |{:>24} |{:>32} |{:>16}", "", "", "us", "CPU us/request", "peak MiB");
+/// The server's growth, and what making the connections cost.
+fn idle_table<'a>(out: &mut String, rows: impl Iterator<Item = &'a Summary>) {
+    let _ = writeln!(out, "{:<17}{:>9}{:>8} |{:>9}{:>9}{:>9}{:>8}", "", "KiB each", "x", "client", "server", "both", "x");
+    let _ = writeln!(out, "{:<17}{:>17} |{:>35}", "", "server", "CPU us/connection");
     for row in rows {
         let x = row.to_baseline;
         let _ = writeln!(
             out,
-            "{:<16}{:>9.0}{:>8} |{:>8.0}{:>8.0}{:>8} |{:>8.1}{:>8.1}{:>8.1}{:>8} |{:>8.1}{:>8.1}",
+            "{:<17}{:>9.1}{:>8} |{:>9.0}{:>9.0}{:>9.0}{:>8}",
+            row.stack,
+            row.kib_each,
+            times(x.map(|x| x.kib_each)),
+            row.cpu_client,
+            row.cpu_server,
+            row.cpu_both,
+            times(x.map(|x| x.cpu)),
+        );
+    }
+}
+
+fn request_table<'a>(out: &mut String, rows: impl Iterator<Item = &'a Summary>, what: &str) {
+    let _ = writeln!(
+        out,
+        "{:<17}{:>9}{:>8} |{:>8}{:>8}{:>8} |{:>8}{:>8}{:>8}{:>8} |{:>8}{:>8}",
+        "", "per s", "x", "p50", "p99", "x", "client", "server", "both", "x", "client", "server"
+    );
+    let _ = writeln!(out, "{:<17}{:>17} |{:>24} |{:>32} |{:>16}", "", "", "us", format!("CPU us/{what}"), "peak MiB");
+    for row in rows {
+        let x = row.to_baseline;
+        let _ = writeln!(
+            out,
+            "{:<17}{:>9.0}{:>8} |{:>8.0}{:>8.0}{:>8} |{:>8.1}{:>8.1}{:>8.1}{:>8} |{:>8.1}{:>8.1}",
             row.stack,
             row.rate,
             times(x.map(|x| x.rate)),
@@ -194,7 +221,8 @@ fn against(out: &mut String, case: Case, runs: &Runs<'_>) {
             };
             let _ = write!(out, "{own} / {other}: rate {:.2}x, CPU {:.2}x", x.rate, x.cpu);
             let _ = match case {
-                Case::Requests { .. } | Case::Urgent { .. } => writeln!(out, ", p99 {:.2}x", x.p99),
+                Case::Requests { .. } | Case::Urgent { .. } | Case::Handshakes { .. } => writeln!(out, ", p99 {:.2}x", x.p99),
+                Case::Idle { .. } => writeln!(out, ", memory {:.2}x", x.kib_each),
                 _ => writeln!(out),
             };
         }

@@ -13,7 +13,10 @@ use ::litep2p::{
     },
     substream::Substream,
     transport::tcp::config::Config as Tcp,
-    types::multiaddr::{Multiaddr, Protocol},
+    types::{
+        SubstreamId,
+        multiaddr::{Multiaddr, Protocol},
+    },
 };
 use anyhow::{Context, Result, bail, ensure};
 use futures::StreamExt;
@@ -23,18 +26,23 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{Client, PAUSE, REPLY, REQUEST, RUN_UP, Writes, check_count, chunk, end_load, writes};
+use super::{Client, PAUSE, REPLY, REQUEST, RUN_UP, Writes, blob, check_count, chunk, end_load, writes};
 use crate::{
     measure::Latencies,
-    plan::{CHUNK_BYTES, Load, MESSAGE_BYTES},
+    plan::{CHUNK_BYTES, Load, MESSAGE_BYTES, REPLY_BYTES},
 };
 
-/// Who wants a substream gets it here.
-type Wanted = oneshot::Sender<Substream>;
+/// What is asked of [`Bulk`].
+enum Order {
+    /// A substream, to be given here.
+    Open(oneshot::Sender<Substream>),
+    /// The end of the connection, which only a protocol can ask for.
+    Close,
+}
 
 /// Bulk: opens what is wanted, swallows what comes.
 struct Bulk {
-    wanted: mpsc::Receiver<(PeerId, Wanted)>,
+    orders: mpsc::Receiver<(PeerId, Order)>,
 }
 
 #[async_trait::async_trait]
@@ -53,16 +61,11 @@ impl UserProtocol for Bulk {
         let mut early = Vec::new();
         loop {
             tokio::select! {
-                Some((peer, wanted)) = self.wanted.recv() => match service.open_substream(peer) {
-                    Ok(id) => drop(waiting.insert(id, wanted)),
-                    Err(_) => early.push((peer, wanted)),
-                },
+                Some((peer, order)) = self.orders.recv() => early.extend(obey(&mut service, &mut waiting, peer, order)),
                 event = service.next() => match event {
                     Some(TransportEvent::ConnectionEstablished { .. }) => {
-                        for (peer, wanted) in early.drain(..) {
-                            if let Ok(id) = service.open_substream(peer) {
-                                waiting.insert(id, wanted);
-                            }
+                        for (peer, order) in std::mem::take(&mut early) {
+                            early.extend(obey(&mut service, &mut waiting, peer, order));
                         }
                     }
                     Some(TransportEvent::SubstreamOpened { direction: Direction::Outbound(id), substream, .. }) => {
@@ -84,6 +87,25 @@ impl UserProtocol for Bulk {
     }
 }
 
+/// What cannot be done yet comes back.
+fn obey(
+    service: &mut TransportService,
+    waiting: &mut HashMap<SubstreamId, oneshot::Sender<Substream>>,
+    peer: PeerId,
+    order: Order,
+) -> Option<(PeerId, Order)> {
+    match order {
+        Order::Close => service.force_close(peer).is_err().then_some((peer, Order::Close)),
+        Order::Open(wanted) => match service.open_substream(peer) {
+            Ok(id) => {
+                waiting.insert(id, wanted);
+                None
+            }
+            Err(_) => Some((peer, Order::Open(wanted))),
+        },
+    }
+}
+
 async fn swallow(mut stream: Substream) -> Result<()> {
     let mut count = 0u64;
     let mut buffer = vec![0; CHUNK_BYTES];
@@ -101,7 +123,8 @@ async fn swallow(mut stream: Substream) -> Result<()> {
 struct Parts {
     node: Node,
     messages: RequestResponseHandle,
-    bulk: mpsc::Sender<(PeerId, Wanted)>,
+    chunks: RequestResponseHandle,
+    bulk: mpsc::Sender<(PeerId, Order)>,
 }
 
 fn parts(listen: Vec<Multiaddr>) -> Result<Parts> {
@@ -109,20 +132,25 @@ fn parts(listen: Vec<Multiaddr>) -> Result<Parts> {
         .with_max_size(MESSAGE_BYTES)
         .with_timeout(Duration::from_secs(60))
         .build();
-    let (bulk, wanted) = mpsc::channel(8);
+    let (large, chunks) = Requests::new(ProtocolName::from("/strait-bench/chunk/1"))
+        .with_max_size(REPLY_BYTES)
+        .with_timeout(Duration::from_secs(60))
+        .build();
+    let (bulk, orders) = mpsc::channel(8);
     let config = ConfigBuilder::new()
         .with_tcp(Tcp { listen_addresses: listen, nodelay: true, ..Tcp::default() })
         .with_request_response_protocol(requests)
-        .with_user_protocol(Box::new(Bulk { wanted }))
+        .with_request_response_protocol(large)
+        .with_user_protocol(Box::new(Bulk { orders }))
         // The connection has no substream between warm-up and measured part.
         .with_keep_alive_timeout(Duration::from_secs(3600))
         .build();
-    Ok(Parts { node: Node::new(config)?, messages, bulk })
+    Ok(Parts { node: Node::new(config)?, messages, chunks, bulk })
 }
 
 /// Starts the server; it runs until the process ends.
 pub(crate) async fn serve() -> Result<(String, JoinHandle<()>)> {
-    let Parts { mut node, mut messages, bulk } = parts(vec![format!("/ip4/{}/tcp/0", super::server_ip()).parse()?])?;
+    let Parts { mut node, mut messages, mut chunks, bulk } = parts(vec![format!("/ip4/{}/tcp/0", super::server_ip()).parse()?])?;
     let address = node.listen_addresses().next().context("it listens nowhere")?.to_string();
     let task = tokio::spawn(async move {
         let _bulk = bulk;
@@ -131,6 +159,13 @@ pub(crate) async fn serve() -> Result<(String, JoinHandle<()>)> {
                 event = messages.next() => match event {
                     Some(RequestResponseEvent::RequestReceived { request_id, .. }) => {
                         messages.send_response(request_id, REPLY.to_vec());
+                    }
+                    Some(_) => {}
+                    None => return,
+                },
+                event = chunks.next() => match event {
+                    Some(RequestResponseEvent::RequestReceived { request_id, .. }) => {
+                        chunks.send_response(request_id, blob().to_vec());
                     }
                     Some(_) => {}
                     None => return,
@@ -145,32 +180,62 @@ pub(crate) async fn serve() -> Result<(String, JoinHandle<()>)> {
 /// A client with one connection.
 pub(crate) struct Litep2p {
     server: PeerId,
+    at: Multiaddr,
     messages: RequestResponseHandle,
-    bulk: mpsc::Sender<(PeerId, Wanted)>,
-    _driver: JoinHandle<()>,
+    chunks: RequestResponseHandle,
+    bulk: mpsc::Sender<(PeerId, Order)>,
+    /// `None` once a task runs it, as all but handshakes want.
+    node: Option<Node>,
+}
+
+async fn dial(node: &mut Node, at: &Multiaddr) -> Result<()> {
+    node.dial_address(at.clone()).await?;
+    loop {
+        match node.next_event().await.context("litep2p has ended")? {
+            Litep2pEvent::ConnectionEstablished { .. } => return Ok(()),
+            Litep2pEvent::DialFailure { error, .. } => bail!("litep2p's dial: {error:?}"),
+            _ => {}
+        }
+    }
+}
+
+impl Litep2p {
+    /// Has a task run the node from here on.
+    fn drive(&mut self) {
+        if let Some(mut node) = self.node.take() {
+            tokio::spawn(async move { while node.next_event().await.is_some() {} });
+        }
+    }
 }
 
 impl Client for Litep2p {
     async fn connect(address: &str) -> Result<Self> {
-        let Parts { mut node, messages, bulk } = parts(Vec::new())?;
-        let address: Multiaddr = address.parse()?;
-        let Some(Protocol::P2p(server)) = address.iter().last() else {
+        let Parts { mut node, messages, chunks, bulk } = parts(Vec::new())?;
+        let at: Multiaddr = address.parse()?;
+        let Some(Protocol::P2p(server)) = at.iter().last() else {
             bail!("{address} names nobody");
         };
         let server = PeerId::from_multihash(server).ok().context("no peer id")?;
-        node.dial_address(address).await?;
-        loop {
-            match node.next_event().await.context("litep2p has ended")? {
-                Litep2pEvent::ConnectionEstablished { .. } => break,
-                Litep2pEvent::DialFailure { error, .. } => bail!("litep2p's dial: {error:?}"),
-                _ => {}
-            }
-        }
-        let driver = tokio::spawn(async move { while node.next_event().await.is_some() {} });
-        Ok(Self { server, messages, bulk, _driver: driver })
+        dial(&mut node, &at).await?;
+        Ok(Self { server, at, messages, chunks, bulk, node: Some(node) })
+    }
+
+    fn another(&self) -> impl Future<Output = Result<Self>> + Send + 'static {
+        let at = self.at.to_string();
+        async move { Self::connect(&at).await }
+    }
+
+    async fn again(&mut self) -> Result<Duration> {
+        let node = self.node.as_mut().context("bulk and handshakes do not share a client")?;
+        self.bulk.send((self.server, Order::Close)).await.ok().context("litep2p has ended")?;
+        while !matches!(node.next_event().await.context("litep2p has ended")?, Litep2pEvent::ConnectionClosed { .. }) {}
+        let start = Instant::now();
+        dial(node, &self.at).await?;
+        Ok(start.elapsed())
     }
 
     async fn bulk(&mut self, bytes: u64) -> Result<()> {
+        self.drive();
         let mut stream = open(&self.bulk, self.server).await?;
         let chunk = chunk();
         for length in writes(bytes) {
@@ -183,23 +248,17 @@ impl Client for Litep2p {
     }
 
     async fn requests(&mut self, count: u64, in_flight: usize) -> Result<Latencies> {
-        let mut started = HashMap::with_capacity(in_flight);
-        let mut times = Latencies::with_capacity(count as usize);
-        let mut sent = 0;
-        while (times.len() as u64) < count {
-            while sent < count && started.len() < in_flight {
-                let start = Instant::now();
-                let id = self.messages.send_request(self.server, REQUEST.to_vec(), DialOptions::Reject).await?;
-                started.insert(id, start);
-                sent += 1;
-            }
-            let id = next_reply(&mut self.messages).await?;
-            times.push(started.remove(&id).context("an unknown request")?.elapsed());
-        }
-        Ok(times)
+        self.drive();
+        many(&mut self.messages, self.server, count, in_flight).await
+    }
+
+    async fn chunks(&mut self, count: u64, in_flight: usize) -> Result<Latencies> {
+        self.drive();
+        many(&mut self.chunks, self.server, count, in_flight).await
     }
 
     async fn urgent(&mut self, count: u64, load: Load) -> Result<Latencies> {
+        self.drive();
         let (bulk, server) = (self.bulk.clone(), self.server);
         let load = Writes::of(load).map(|mut writes| {
             tokio::spawn(async move {
@@ -225,9 +284,25 @@ impl Client for Litep2p {
     }
 }
 
-async fn open(bulk: &mpsc::Sender<(PeerId, Wanted)>, server: PeerId) -> Result<Substream> {
+async fn many(messages: &mut RequestResponseHandle, server: PeerId, count: u64, in_flight: usize) -> Result<Latencies> {
+    let mut started = HashMap::with_capacity(in_flight);
+    let mut times = Latencies::with_capacity(count as usize);
+    let mut sent = 0;
+    while (times.len() as u64) < count {
+        while sent < count && started.len() < in_flight {
+            let start = Instant::now();
+            started.insert(messages.send_request(server, REQUEST.to_vec(), DialOptions::Reject).await?, start);
+            sent += 1;
+        }
+        let id = next_reply(messages).await?;
+        times.push(started.remove(&id).context("an unknown request")?.elapsed());
+    }
+    Ok(times)
+}
+
+async fn open(bulk: &mpsc::Sender<(PeerId, Order)>, server: PeerId) -> Result<Substream> {
     let (wanted, opened) = oneshot::channel();
-    bulk.send((server, wanted)).await.ok().context("litep2p has ended")?;
+    bulk.send((server, Order::Open(wanted))).await.ok().context("litep2p has ended")?;
     opened.await.context("litep2p opened no substream")
 }
 
@@ -235,7 +310,7 @@ async fn next_reply(messages: &mut RequestResponseHandle) -> Result<::litep2p::t
     loop {
         match messages.next().await.context("litep2p has ended")? {
             RequestResponseEvent::ResponseReceived { request_id, response, .. } => {
-                ensure!(response == REPLY, "a wrong reply");
+                ensure!(response == REPLY || response.len() == REPLY_BYTES, "a wrong reply");
                 return Ok(request_id);
             }
             RequestResponseEvent::RequestFailed { error, .. } => bail!("litep2p's request: {error:?}"),

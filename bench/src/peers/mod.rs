@@ -3,10 +3,17 @@
 pub(crate) mod libp2p;
 #[cfg(feature = "litep2p")]
 pub(crate) mod litep2p;
+#[cfg(feature = "noq")]
+pub(crate) mod noq;
 pub(crate) mod quinn;
+#[cfg(feature = "s2n-quic")]
+pub(crate) mod s2n;
 pub(crate) mod strait;
+#[cfg(feature = "tcp-tls")]
+pub(crate) mod tcp_tls;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -14,8 +21,8 @@ use bytes::Bytes;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::{
-    measure::Latencies,
-    plan::{Before, CHUNK_BYTES, Case, Load, MESSAGE_BYTES},
+    measure::{Driver, Latencies},
+    plan::{Before, CHUNK_BYTES, Case, Load, MESSAGE_BYTES, REPLY_BYTES},
 };
 
 /// What a reader of the figures must know.
@@ -23,27 +30,54 @@ pub(crate) const NOTES: &[&str] = &[
     "Two processes on loopback; the measured part excludes start, handshake and warm-up. CPU is user + system of \
      each process (getrusage); peak memory is VmHWM of the whole process.",
     "Each stack runs with its own defaults (windows, socket buffers, congestion control), as its users get them.",
-    "quinn authenticates the server only; strait and rust-libp2p authenticate both sides. The handshake is outside \
-     of the measured part.",
-    "Ciphers are the stacks' own choice: quinn uses ring and prefers AES-256-GCM; rust-libp2p 0.57 uses aws-lc-rs \
-     and offers ChaCha20-Poly1305 first; strait uses ring.",
-    "rust-libp2p and strait negotiate the protocol on every stream (multistream-select); quinn has none of it.",
+    "quinn, noq, s2n-quic and tcp-tls authenticate the server only; strait, rust-libp2p and litep2p authenticate both sides.",
+    "Ciphers are the stacks' own choice: quinn, noq and tcp-tls use ring and prefer AES-256-GCM; s2n-quic uses aws-lc; rust-libp2p 0.57 uses \
+     aws-lc-rs and offers ChaCha20-Poly1305 first; strait uses ring.",
+    "rust-libp2p, litep2p and strait negotiate the protocol on every stream (multistream-select); the others have none of it.",
     "rust-libp2p: bulk over a raw stream of libp2p-stream, requests through request_response with a codec of \
-     one length byte and the 64 bytes (the same bytes that strait sends).",
+     one length byte and the 64 bytes (the same bytes that strait sends), or four and the MiB.",
     "Over TCP: rust-libp2p with TCP_NODELAY, TLS or Noise, and Yamux with its default windows that grow; litep2p with TCP_NODELAY, \
      which it leaves off by default, and Noise, the only way that it has. Its requests are framed by itself, its bulk is its raw substream.",
-    "Urgent: strait asks for priority Urgent and quinn for a stream priority of 1; rust-libp2p and litep2p have no priorities.",
+    "tcp-tls is a limit, not a stack: bulk is the bare TLS connection, requests are numbered frames on it; no streams, no flow control, no \
+     limits. With replies of 1 MiB it limits least: each is gathered in one buffer by the task that also writes.",
+    "Urgent: strait asks for priority Urgent, quinn and noq for a stream priority of 1, and tcp-tls sends requests first; s2n-quic, rust-libp2p \
+     and litep2p have no priorities.",
+    "Handshakes: each of so many clients, with an endpoint of its own, ends its connection and makes the next; no session is resumed. The times are \
+     those of the making, the rate counts the ending too.",
+    "Idle: how much the server's resident set has grown, 2 s after the last connection was made. 100 streams are allowed by default with quinn, noq \
+     and s2n-quic; rust-libp2p's QUIC is set to as many; strait allows 8 and more as they are used, its server has limits for more than 512 \
+     connections here. Each client has an endpoint of its own, those of s2n-quic share one.",
     "Judge by CPU and by ratios: wall time moves with whatever else runs on the machine.",
 ];
 
+/// What runs a server until it is dropped.
+pub(crate) trait Serving {
+    /// What its driver has counted so far, if it counts.
+    fn driver(&self) -> Option<Driver> {
+        None
+    }
+}
+
+impl Serving for JoinHandle<()> {}
+
 /// The client side of a stack, connected to its server.
-pub(crate) trait Client: Sized + Send {
+pub(crate) trait Client: Sized + Send + 'static {
     /// Connects to the address that the server printed.
     fn connect(address: &str) -> impl Future<Output = Result<Self>> + Send;
+    /// One more client, with a connection of its own. It has an endpoint of its own too, unless a thousand of these need more memory than there is.
+    fn another(&self) -> impl Future<Output = Result<Self>> + Send + 'static;
+    /// Ends the connection and makes a new one from the same endpoint, and says how long the making took.
+    fn again(&mut self) -> impl Future<Output = Result<Duration>> + Send;
+    /// What its driver has counted so far, if it counts.
+    fn driver(&self) -> Option<Driver> {
+        None
+    }
     /// Sends `bytes` on one stream and waits until the server has told how much it read.
     fn bulk(&mut self, bytes: u64) -> impl Future<Output = Result<()>> + Send;
     /// Makes `count` requests with `in_flight` of them open at any time.
     fn requests(&mut self, count: u64, in_flight: usize) -> impl Future<Output = Result<Latencies>> + Send;
+    /// The same with replies of [`REPLY_BYTES`], [`blob`].
+    fn chunks(&mut self, count: u64, in_flight: usize) -> impl Future<Output = Result<Latencies>> + Send;
     /// Makes `count` requests one at a time, [`PAUSE`] before each, with the highest priority that the stack has, beside a
     /// stream of the same connection that carries `load` to the server until the last reply has come.
     fn urgent(&mut self, count: u64, load: Load) -> impl Future<Output = Result<Latencies>> + Send;
@@ -130,7 +164,13 @@ pub(crate) async fn run<C: Client>(client: &mut C, case: Case) -> Result<Latenci
             ensure!(times.len() as u64 == count, "{} of {count} requests were answered", times.len());
             Ok(times)
         }
+        Case::Chunks { count, in_flight } => {
+            let times = within(client.chunks(count, in_flight)).await?;
+            ensure!(times.len() as u64 == count, "{} of {count} requests were answered", times.len());
+            Ok(times)
+        }
         Case::Urgent { count, load } => client.urgent(count, load).await,
+        Case::Handshakes { .. } | Case::Idle { .. } => anyhow::bail!("{case} takes more than one client"),
         Case::Burst { bytes, before } => {
             if let Before::Idle { seconds } = before {
                 tokio::time::sleep(Duration::from_secs(seconds)).await;
@@ -151,9 +191,68 @@ pub(crate) fn warm_up(case: Case) -> Option<Case> {
         Case::Burst { before: Before::Nothing, .. } => return None,
         Case::Burst { bytes, .. } => Case::Bulk { bytes: bytes.saturating_mul(8) },
         Case::Requests { count, in_flight } => Case::Requests { count: count.min(2_000).max(in_flight as u64), in_flight },
+        Case::Chunks { count, in_flight } => Case::Chunks { count: count.min(32), in_flight },
+        // Making its clients is warm-up enough.
+        Case::Handshakes { .. } | Case::Idle { .. } => return None,
         Case::Urgent { count, .. } => Case::Urgent { count: count.min(100), load: Load::None },
         Case::Flood => Case::Flood,
     })
+}
+
+/// A case with a fixed amount of work has failed when it takes so long.
+const CASE_MAX: Duration = Duration::from_secs(120);
+
+/// `work`, given up after [`CASE_MAX`].
+pub(crate) async fn within<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(CASE_MAX, work).await.with_context(|| format!("not done within {CASE_MAX:?}"))?
+}
+
+/// How many connections of the idle case are being made at once.
+const CONNECTING: usize = 16;
+
+/// How long idle connections are left alone before they are counted: handshakes are confirmed, and paths probed, after a client has its connection.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// `count` handshakes by all of `clients`, each with one at a time. The clients come back, since their connections are not to end in the measured part.
+pub(crate) async fn handshakes<C: Client>(clients: Vec<C>, count: u64) -> Result<(Vec<C>, Latencies)> {
+    let mut workers = JoinSet::new();
+    let all = clients.len() as u64;
+    for (index, mut client) in (0..).zip(clients) {
+        let share = count / all + u64::from(index < count % all);
+        workers.spawn(async move {
+            let mut times = Latencies::with_capacity(share as usize);
+            for _ in 0..share {
+                times.push(client.again().await?);
+            }
+            anyhow::Ok((client, times))
+        });
+    }
+    let (mut clients, mut times) = (Vec::new(), Latencies::with_capacity(count as usize));
+    while let Some(done) = workers.join_next().await {
+        let (client, own) = done??;
+        clients.push(client);
+        times.merge(own);
+    }
+    Ok((clients, times))
+}
+
+/// `connections` more clients like `first`. (By `&mut`, since not every client is `Sync`.)
+pub(crate) async fn idle<C: Client>(first: &mut C, connections: usize) -> Result<Vec<C>> {
+    let mut workers = JoinSet::new();
+    let mut clients = Vec::with_capacity(connections);
+    for _ in 0..connections {
+        if workers.len() >= CONNECTING
+            && let Some(client) = workers.join_next().await
+        {
+            clients.push(client??);
+        }
+        workers.spawn(first.another());
+    }
+    while let Some(client) = workers.join_next().await {
+        clients.push(client??);
+    }
+    tokio::time::sleep(SETTLE).await;
+    Ok(clients)
 }
 
 /// Where servers listen: on loopback, or at the far end of a path (path.py).
@@ -170,6 +269,17 @@ pub(crate) fn client_ip() -> IpAddr {
 /// The chunk that the bulk case sends over and over.
 pub(crate) fn chunk() -> Bytes {
     (0..CHUNK_BYTES).map(|index| index as u8).collect()
+}
+
+/// A reply of the chunks case.
+pub(crate) fn blob() -> Bytes {
+    static BLOB: LazyLock<Bytes> = LazyLock::new(|| (0..REPLY_BYTES).map(|index| index as u8).collect());
+    BLOB.clone()
+}
+
+/// What those stacks encrypt with that leave the choice to us.
+pub(crate) fn ring() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
 }
 
 /// The lengths of the writes of a bulk transfer of `bytes`.

@@ -7,24 +7,28 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use ::strait::{
-    Builder, Idle, Incoming, Keypair, Multiaddr, Node, PeerId, Priority, Request, Stream, StreamProtocol, TcpSecurity,
+    Builder, Idle, Incoming, Keypair, Limits, Multiaddr, Node, PeerId, Priority, Request, Stream, StreamProtocol, TcpSecurity,
 };
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Client, REPLY, REQUEST, Writes, check_count, chunk, paced, parallel, writes};
+use super::{Client, REPLY, REQUEST, Serving, Writes, blob, check_count, chunk, paced, parallel, writes};
 use crate::{
-    measure::Latencies,
-    plan::{CHUNK_BYTES, Load, MESSAGE_BYTES, Stack},
+    measure::{Driver, Latencies},
+    plan::{CHUNK_BYTES, Case, Load, MESSAGE_BYTES, REPLY_BYTES},
+    stack::Stack,
 };
 
 /// As many at once as any case has in flight.
 const MESSAGES: Request = Request::new("/strait-bench/request/1", MESSAGE_BYTES, MESSAGE_BYTES, Duration::from_secs(60), 64);
+
+/// As many at once as the chunks case has in flight.
+const CHUNKS: Request = Request::new("/strait-bench/chunk/1", MESSAGE_BYTES, REPLY_BYTES, Duration::from_secs(60), 16);
 
 /// The same protocol as a client that does not keep to the server's window has it.
 const MESSAGES_UNBOUND: Request = Request::new(MESSAGES.name, MESSAGE_BYTES, MESSAGE_BYTES, Duration::from_secs(60), u16::MAX);
@@ -51,16 +55,40 @@ fn node(ip: IpAddr) -> Builder {
     Node::builder().identity(Keypair::generate_ed25519()).listen((ip, 0).into())
 }
 
-/// Starts the server; it serves both protocols until the returned node is dropped. What it offers decides what clients run over.
-pub(crate) async fn serve(stack: Stack) -> Result<(String, Node)> {
+/// Room for more connections than the default of 512, and for what each has set aside: a promise, not memory in use.
+fn roomy(connections: usize) -> Limits {
+    let connections_max = u32::try_from(connections).unwrap_or(u32::MAX).saturating_mul(2);
+    Limits { connections_max, memory_bytes: 4 << 30, ..Limits::default() }
+}
+
+impl Serving for Node {
+    fn driver(&self) -> Option<Driver> {
+        let (driver, totals) = (self.driver_counters(), self.counters().totals);
+        Some(Driver {
+            datagrams_in: totals.datagrams_in,
+            datagrams_out: totals.datagrams_out,
+            receives: driver.receive_calls,
+            sends: driver.send_calls,
+            wakes: driver.wakeups,
+        })
+    }
+}
+
+/// Starts the server; it serves all protocols until the returned node is dropped. What it offers decides what clients run over.
+pub(crate) async fn serve(stack: Stack, case: Case) -> Result<(String, Node)> {
     let ip = super::server_ip();
     let node = match stack {
         Stack::StraitTls => node(ip).listen_tcp((ip, 0).into()).tcp_security(TcpSecurity::Tls),
         Stack::StraitNoise => node(ip).listen_tcp((ip, 0).into()).tcp_security(TcpSecurity::Noise),
         _ => node(ip),
     };
+    let node = match case {
+        Case::Idle { connections } => node.limits(roomy(connections)),
+        _ => node,
+    };
     let node = node.start().await?;
     node.serve(&MESSAGES, Priority::Normal, async move |_: Incoming| Bytes::from_static(REPLY))?;
+    node.serve(&CHUNKS, Priority::Normal, async move |_: Incoming| blob())?;
     for protocol in [&BULK, &TINY] {
         node.serve_streams(protocol, Priority::Normal, async move |stream: Stream| {
             // An error is the client's to notice: it misses the count.
@@ -87,6 +115,7 @@ async fn swallow(stream: Stream) -> Result<()> {
 pub(crate) struct Strait {
     node: Arc<Node>,
     server: PeerId,
+    at: Vec<Multiaddr>,
 }
 
 impl Client for Strait {
@@ -94,9 +123,25 @@ impl Client for Strait {
         let address: Address = serde_json::from_str(address)?;
         let server: PeerId = address.peer.parse()?;
         let at = address.at.iter().map(|at| at.parse()).collect::<Result<Vec<Multiaddr>, _>>()?;
-        let node = node(super::client_ip()).start().await?;
-        node.connect(server, &at).await.context("strait's dial")?;
-        Ok(Self { node: Arc::new(node), server })
+        Self::dial(server, at).await
+    }
+
+    fn another(&self) -> impl Future<Output = Result<Self>> + Send + 'static {
+        Self::dial(self.server, self.at.clone())
+    }
+
+    async fn again(&mut self) -> Result<Duration> {
+        self.node.disconnect(self.server);
+        while self.node.is_connected(self.server) {
+            tokio::task::yield_now().await;
+        }
+        let start = Instant::now();
+        self.node.connect(self.server, &self.at).await?;
+        Ok(start.elapsed())
+    }
+
+    fn driver(&self) -> Option<Driver> {
+        self.node.driver()
     }
 
     async fn bulk(&mut self, bytes: u64) -> Result<()> {
@@ -126,6 +171,19 @@ impl Client for Strait {
         .await
     }
 
+    async fn chunks(&mut self, count: u64, in_flight: usize) -> Result<Latencies> {
+        let (node, server) = (Arc::clone(&self.node), self.server);
+        parallel(count, in_flight, move || {
+            let node = Arc::clone(&node);
+            async move {
+                let reply = node.request(server, &CHUNKS, Bytes::from_static(REQUEST)).await?;
+                ensure!(reply.len() == REPLY_BYTES, "a short reply");
+                Ok(())
+            }
+        })
+        .await
+    }
+
     async fn urgent(&mut self, count: u64, load: Load) -> Result<Latencies> {
         let (node, server) = (Arc::clone(&self.node), self.server);
         let load = Writes::of(load).map(|mut writes| {
@@ -143,6 +201,14 @@ impl Client for Strait {
             Ok(())
         })
         .await
+    }
+}
+
+impl Strait {
+    async fn dial(server: PeerId, at: Vec<Multiaddr>) -> Result<Self> {
+        let node = node(super::client_ip()).start().await?;
+        node.connect(server, &at).await.context("strait's dial")?;
+        Ok(Self { node: Arc::new(node), server, at })
     }
 }
 

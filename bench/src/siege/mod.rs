@@ -18,7 +18,8 @@ use crate::{
     child::Role,
     measure::Side,
     pair::{Place, Process},
-    plan::{Case, Stack},
+    plan::Case,
+    stack::Stack,
 };
 
 /// With `--quick`: one of each family that costs the most in its own way.
