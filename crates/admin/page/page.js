@@ -469,7 +469,8 @@ function begin() {
   shownOf.dialog = sentences($("dialog-list"));
   const dialog = $("dialog");
   $("dialog-close").addEventListener("click", () => dialog.close());
-  dialog.addEventListener("close", () => (shownOf.query = ""));
+  // This comes later than the closing itself: something else may have been opened since.
+  dialog.addEventListener("close", () => dialog.open || (shownOf.query = ""));
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
   $("retry").addEventListener("click", poll);
   document.addEventListener("visibilitychange", visible);

@@ -57,10 +57,10 @@ impl Admin {
         Admin { node, since: Instant::now(), strict: true }
     }
 
-    /// Serves at an address until the future is dropped.
+    /// Listens at an address, for [`serve`](Self::serve).
     ///
     /// # Errors
-    /// Those of binding.
+    /// The port is taken, or the address is not one of this machine's.
     pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
         TcpListener::bind(address).await
     }
