@@ -330,6 +330,12 @@ fn of_streams(connection: &ConnectionNow) -> Vec<Sentence> {
     all
 }
 
+/// How long answers took, if there were any.
+fn took(histogram: &Histogram, verb: &str) -> Option<Sentence> {
+    let words = || format!("Half of the answers {verb} {}, and 99 of 100 {}", within(histogram, 50), within(histogram, 99));
+    (histogram.total() > 0).then(|| say(words()))
+}
+
 fn of_protocol(name: &str, counters: &Counters, uptime: Duration) -> Vec<Sentence> {
     let Some(protocol) = counters.protocols.get(name) else {
         let next = "check the name; the page and the metrics list those that were used";
@@ -346,10 +352,7 @@ fn of_protocol(name: &str, counters: &Counters, uptime: Duration) -> Vec<Sentenc
             protocol.failed
         );
         all.push(say(is).since(since.clone()));
-        if latency.asked.total() > 0 {
-            let (half, most) = (within(&latency.asked, 50), within(&latency.asked, 99));
-            all.push(say(format!("Half of the answers were there {half}, and 99 of 100 {most}")));
-        }
+        all.extend(took(&latency.asked, "were there"));
         if protocol.timeouts > 0 {
             let why = "the peer is slow or gone, or the network between loses too much";
             all.push(
@@ -367,10 +370,7 @@ fn of_protocol(name: &str, counters: &Counters, uptime: Duration) -> Vec<Sentenc
             protocol.broken
         );
         all.push(say(is).since(since.clone()));
-        if latency.served.total() > 0 {
-            let (half, most) = (within(&latency.served, 50), within(&latency.served, 99));
-            all.push(say(format!("Half of the answers left {half}, and 99 of 100 {most}")));
-        }
+        all.extend(took(&latency.served, "left"));
     }
     if all.is_empty() {
         all.push(say("It is known here, and was not used").since(since));

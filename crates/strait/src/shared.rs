@@ -436,7 +436,7 @@ impl State {
                 self.wake_raw(stream);
             }
             Event::Connected { peer, dialled, .. } => {
-                tracing::info!(%peer, dialled, "connected");
+                tracing::debug!(%peer, dialled, "connected");
                 self.tell_wanted(&peer, &Ok(()));
             }
             Event::Unreachable { peer, attempts, error } => {
@@ -461,7 +461,7 @@ impl State {
     }
 
     fn disconnected(&mut self, peer: PeerId, reason: &Closed) {
-        tracing::info!(%peer, %reason, "disconnected");
+        tracing::debug!(%peer, %reason, "disconnected");
     }
 
     /// The peers that are connected.
