@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use crate::metrics::{self, Snapshot};
 use crate::{explain, show};
 
-/// Connections at once. What comes beyond is closed at once: whoever holds these without end has them for [`LIFETIME`] each.
+/// Connections at once. What comes beyond is closed at once: whoever holds these without end has them for a minute each.
 pub const CONNECTIONS_MAX: usize = 64;
 /// A request's head has to be there within this.
 const HEAD_WITHIN: Duration = Duration::from_secs(5);

@@ -13,7 +13,7 @@ use strait_core::{BOUNDS_US, Carrier, Counters, Histogram, Latency, Limits, Now,
 
 use crate::catalog::{Metric, Shape, catalog};
 
-/// The media type of what [`encode`] makes.
+/// The media type of what [`Snapshot::encode`] makes.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// Protocols that have series of their own, the first by name; the rest is told as one, [`OTHERS`]. With this many there are at most 5,000 series.
 pub const PROTOCOLS_MAX: usize = 80;
