@@ -23,7 +23,10 @@ impl Node {
     pub(super) fn serve_conn(&mut self, now: Instant, slot: usize, may: u64) -> (u64, bool) {
         let mut cost = self.take_owed(slot);
         loop {
-            let packets = self.serve_inbox(now, slot, may.saturating_sub(cost), &mut cost);
+            // Streams get a part of each visit: else who sends more than it is served would have its own requests, and the answers to them, wait until all
+            // that it has sent was opened.
+            let share = may.saturating_sub(cost).div_ceil(2);
+            let packets = self.serve_inbox(now, slot, share, &mut cost);
             if packets > 0 {
                 self.heard_from_rival(now, slot);
             }
