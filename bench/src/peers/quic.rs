@@ -98,6 +98,15 @@ async fn either(mut tx: SendStream, mut rx: RecvStream) -> Result<()> {
     Ok(())
 }
 
+/// Sends the request on a stream of its own; its reply is what this gives.
+async fn ask(connection: &Connection, priority: i32) -> Result<RecvStream> {
+    let (mut tx, rx) = connection.open_bi().await?;
+    tx.set_priority(priority)?;
+    tx.write_chunk(Bytes::from_static(REQUEST)).await?;
+    tx.finish()?;
+    Ok(rx)
+}
+
 /// A client with one connection.
 pub(crate) struct Quic {
     connection: Connection,
@@ -154,9 +163,7 @@ impl Client for Quic {
         parallel(count, in_flight, move || {
             let connection = connection.clone();
             async move {
-                let (mut tx, mut rx) = connection.open_bi().await?;
-                tx.write_chunk(Bytes::from_static(REQUEST)).await?;
-                tx.finish()?;
+                let mut rx = ask(&connection, 0).await?;
                 let reply = rx.read_to_end(MESSAGE_BYTES).await?;
                 ensure!(reply.len() == MESSAGE_BYTES, "a short reply");
                 Ok(())
@@ -170,9 +177,7 @@ impl Client for Quic {
         parallel(count, in_flight, move || {
             let connection = connection.clone();
             async move {
-                let (mut tx, mut rx) = connection.open_bi().await?;
-                tx.write_chunk(Bytes::from_static(REQUEST)).await?;
-                tx.finish()?;
+                let mut rx = ask(&connection, 0).await?;
                 let mut length = 0;
                 while let Some(chunk) = read(&mut rx, REPLY_BYTES).await? {
                     length += chunk.len();
@@ -195,10 +200,7 @@ impl Client for Quic {
             })
         });
         paced(count, load, || async {
-            let (mut tx, mut rx) = self.connection.open_bi().await?;
-            tx.set_priority(1)?;
-            tx.write_chunk(Bytes::from_static(REQUEST)).await?;
-            tx.finish()?;
+            let mut rx = ask(&self.connection, 1).await?;
             let reply = rx.read_to_end(MESSAGE_BYTES).await?;
             ensure!(reply.len() == MESSAGE_BYTES, "a short reply");
             Ok(())

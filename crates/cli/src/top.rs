@@ -8,8 +8,8 @@ use serde_json::Value;
 use crate::cmd::count;
 
 /// What a remote has said must not steer the terminal.
-pub(crate) fn harmless(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
+pub(crate) fn harmless(text: impl Iterator<Item = char>) -> String {
+    text.map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
 }
 
 /// The lines for a terminal of this height and width, the last of whose rows stays free.
@@ -47,7 +47,7 @@ fn at(value: &Value, path: &[&str]) -> f64 {
 }
 
 fn text(value: &Value) -> String {
-    harmless(value.as_str().unwrap_or("?"))
+    harmless(value.as_str().unwrap_or("?").chars())
 }
 
 fn bytes(number: f64) -> String {
@@ -138,7 +138,7 @@ fn protocols(now: &Value, rate: &impl Fn(&[&str]) -> f64) -> Vec<String> {
         let kind = if number(&entry["sent"]) >= number(&entry["received"]) { "asked" } else { "served_in" };
         let within = |part: f64| within(&entry[kind]["counts"], &now["bounds_s"], part);
         rows.push(vec![
-            harmless(name),
+            harmless(name.chars()),
             format!("{:.0}", rate("sent")),
             format!("{:.0}", rate("received")),
             bytes(rate("request_bytes_in") + rate("reply_bytes_in")),

@@ -26,6 +26,11 @@ fn narrow(world: &mut World) {
 
 /// Writes to `to` as fast as there is room, for ever; what arrives is checked against `flow`.
 fn run_at_full_rate(world: &World, from: &SimNode, to: &SimNode, def: &'static StreamProtocol, priority: Priority, flow: &Flow) {
+    write(world, from, to, def, priority, flow, u64::MAX);
+}
+
+/// The same until so many bytes are written, and ends the stream then.
+fn write(world: &World, from: &SimNode, to: &SimNode, def: &'static StreamProtocol, priority: Priority, flow: &Flow, bytes: u64) {
     let read = flow.clone();
     to.serve_streams(def, priority, async move |stream: Stream| {
         let (_send, receive) = stream.split();
@@ -35,7 +40,7 @@ fn run_at_full_rate(world: &World, from: &SimNode, to: &SimNode, def: &'static S
     let (api, peer, flow) = (from.api().clone(), to.peer_id(), flow.clone());
     world.spawn(from.id(), async move {
         let (send, _receive) = api.open_with(peer, def, priority).await.expect("it opens").split();
-        common::pump(send, &flow, u64::MAX).await;
+        common::pump(send, &flow, bytes).await;
     });
 }
 
@@ -113,18 +118,8 @@ fn what_was_handed_over_and_ended_arrives_beside_urgent_bytes_at_full_rate() {
         let urgent = Flow::new("urgent", 2);
         run_at_full_rate(world, &a, &b, &URGENT, Priority::Urgent, &urgent);
         let bulk = Flow::new("bulk", 1);
-        let read = bulk.clone();
-        b.serve_streams(&PIPE, Priority::Bulk, async move |stream: Stream| {
-            let (_send, receive) = stream.split();
-            drain(receive, &read).await;
-        })
-        .expect("a fresh protocol");
         world.run_for(Duration::from_secs(3));
-        let (api, peer, flow) = (a.api().clone(), b.peer_id(), bulk.clone());
-        world.spawn(a.id(), async move {
-            let (send, _receive) = api.open_with(peer, &PIPE, Priority::Bulk).await.expect("it opens").split();
-            common::pump(send, &flow, 20_000).await;
-        });
+        write(world, &a, &b, &PIPE, Priority::Bulk, &bulk, 20_000);
         world.run_for(Duration::from_secs(10));
         assert_eq!((bulk.sent_bytes(), bulk.delivered_bytes()), (20_000, 20_000), "the last bytes of an ended stream starve");
     });

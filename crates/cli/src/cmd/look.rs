@@ -46,7 +46,7 @@ pub(super) async fn explain(args: Explain) -> Result<(), Failure> {
         return print_line(&said.to_string());
     }
     for sentence in said["sentences"].as_array().into_iter().flatten() {
-        let part = |name: &str| sentence[name].as_str().map(harmless);
+        let part = |name: &str| sentence[name].as_str().map(|text| harmless(text.chars()));
         let since = part("since").map(|since| format!(" ({since})")).unwrap_or_default();
         print_line(&format!("{}{since}.", part("is").unwrap_or_default()))?;
         for (word, name) in [("Why", "why"), ("Next", "next")] {

@@ -106,15 +106,20 @@ async fn until_signal(nodes: &Nodes, command: impl Future<Output = Result<(), Fa
         code = signal() => code,
         () = nodes.failed() => return Err(Failure::bug("this process's node has stopped, and nothing can be sent or received any more")),
     };
-    tokio::spawn(async move {
-        let code = signal().await; // the second one: whatever still hangs is left as it is
-        std::process::exit(i32::from(code as u8));
-    });
+    end_at_next_signal();
     drop(command); // what a get fetched is made safe on the disk here, which can take a while
     nodes.close(CLOSE_WITHIN).await;
     let what = if code == Code::Terminated { "stopped by SIGTERM" } else { "stopped by Ctrl-C" };
     let next = "run the same command again; get goes on from what it had, and what forward and pipe carried was cut";
     Err(Failure::new(code, what, "somebody asked for it; nothing half-written is in place", next))
+}
+
+/// From now on a signal ends the process at once: whatever still hangs is left as it is.
+fn end_at_next_signal() {
+    tokio::spawn(async {
+        let code = signal().await;
+        std::process::exit(i32::from(code as u8));
+    });
 }
 
 #[cfg(unix)]

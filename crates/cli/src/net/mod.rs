@@ -60,8 +60,7 @@ impl Nodes {
     /// The same for a node that others are to reach: for TCP too, where that is possible, since UDP may be blocked on the way. Others are told
     /// `announce` of it, if there is any.
     pub async fn start_as(&self, keypair: Keypair, listen: Option<SocketAddr>, announce: &[Multiaddr]) -> Result<Node, Failure> {
-        let listen: Vec<SocketAddr> = listen.into_iter().collect();
-        self.start_within(keypair, &listen, announce, &Limits::default()).await
+        self.start_within(keypair, listen.as_slice(), announce, &Limits::default()).await
     }
 
     /// The same at several addresses, and within these limits.

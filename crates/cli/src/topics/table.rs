@@ -25,7 +25,7 @@ struct Row {
 /// What a remote has sent must not steer the terminal.
 fn harmless(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
-    text.chars().take(SHOWN).map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
+    crate::top::harmless(text.chars().take(SHOWN))
 }
 
 fn age(time: Duration) -> String {

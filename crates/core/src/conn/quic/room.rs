@@ -43,8 +43,7 @@ impl Room {
     /// The part of the window that a stream of `level` may fill, in bytes.
     pub(super) fn within(&self, level: i32) -> u64 {
         let higher = self.ranks.iter().skip(rank(level).saturating_add(1)).filter(|count| **count > 0).count();
-        let parts = PARTS.saturating_sub(higher as u64);
-        (self.window / PARTS).saturating_mul(parts).saturating_add(if higher == 0 { self.window % PARTS } else { 0 })
+        self.window.saturating_sub((self.window / PARTS).saturating_mul(higher as u64))
     }
 
     /// The window in bytes.
