@@ -151,6 +151,18 @@ fn keys_are_told_where_they_are_asked_for_and_nowhere_else() {
 }
 
 #[test]
+fn of_the_key_that_the_file_names_it_is_told_that_others_can_read_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let (key, config) = (dir.path().join("key"), dir.path().join("strait.toml"));
+    assert_code(&run(&["id", "--key", key.to_str().unwrap()]), 0);
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    std::fs::write(&config, format!("key = '{}'\nlisten = ['127.0.0.1:0']\n", key.display())).unwrap();
+    let (running, _, _) = node(&["--config", config.to_str().unwrap()]);
+    running.says(&format!("others can read the key file {}", key.display()));
+}
+
+#[test]
 fn without_an_admin_port_there_is_none() {
     let (running, _) = Running::lines(&[&["node", "--admin", "off"], ALONE].concat(), 1);
     running.says("Ctrl-C stops");

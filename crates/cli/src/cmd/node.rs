@@ -13,8 +13,8 @@ use tokio::task::JoinSet;
 use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::forward::Teller;
-use super::{print_line, signal};
-use crate::args::NodeArgs;
+use super::{end_at_next_signal, print_line, signal};
+use crate::args::{Key, NodeArgs};
 use crate::config::{self, Config};
 use crate::exit::{Code, Failure};
 use crate::forward::{Deadlines, Exposed};
@@ -35,12 +35,10 @@ pub(super) async fn run(args: NodeArgs, nodes: &Nodes) -> Result<(), Failure> {
     if args.check {
         return print_line("the configuration can be used");
     }
-    let keypair = if args.key.key.is_none() && !args.key.ephemeral && config.key.is_some() {
-        keyfile::kept_or_fresh(config.key.as_deref())?
-    } else {
-        keyfile::choose(&args.key)?
-    };
-    if let Some(warning) = keyfile::warning(&args.key) {
+    // The flag counts more; what the file names is looked at in the same ways.
+    let key = Key { key: args.key.key.clone().or_else(|| config.key.clone()), ephemeral: args.key.ephemeral };
+    let keypair = keyfile::choose(&key)?;
+    if let Some(warning) = keyfile::warning(&key) {
         eprintln!("{warning}");
     }
     let logs = tracing_subscriber::registry().with(Logs::new(config.log, std::io::stderr()));
@@ -163,10 +161,7 @@ async fn drain(node: &Node, progress: &Progress) {
         "Stopping: nobody new is taken, and what is under way has {} s. Once more stops at once.",
         most.as_secs_f32()
     ));
-    tokio::spawn(async move {
-        let code = signal().await;
-        std::process::exit(i32::from(code as u8));
-    });
+    end_at_next_signal();
     node.close().await;
     progress.say("Stopped.");
 }
