@@ -137,6 +137,7 @@ impl Builder {
         shared.set_declared(declared);
         shared.set_pipe_security(self.tcp_security.names());
         shared.set_listening(sockets.local_addrs(), sockets.reachable_addrs());
+        shared.set_link_mtu(crate::watch::link_mtu());
         tokio::spawn(driver::run(shared.clone(), sockets));
         Ok(Node::from_shared(shared))
     }

@@ -149,6 +149,11 @@ impl Shared {
         });
     }
 
+    /// Tells the node what its links carry, as [`strait_core::Node::set_link_mtu`].
+    pub(crate) fn set_link_mtu(&self, bytes: u16) {
+        self.lock().core.set_link_mtu(bytes);
+    }
+
     /// Tells the node that this machine's addresses have changed: those in `gone` are no more, as [`strait_core::Node::local_addresses_changed`]. Where it is
     /// reached now, as with [`set_listening`](Self::set_listening), is told too if that is known.
     pub fn local_addresses_changed(&self, gone: &[IpAddr], addresses: Option<Vec<Multiaddr>>) {

@@ -36,6 +36,7 @@ pub(crate) async fn watch(shared: Arc<Shared>, reachable: impl Fn() -> Vec<Multi
         tracing::info!(?gone, now = ?after, "this machine's addresses have changed");
         let reachable = reachable.clone();
         let addresses = tokio::task::spawn_blocking(reachable).await.ok();
+        shared.set_link_mtu(tokio::task::spawn_blocking(link_mtu).await.unwrap_or(ETHERNET_MTU));
         shared.local_addresses_changed(&gone, addresses);
     }
 }
@@ -45,6 +46,26 @@ async fn look() -> Option<BTreeSet<IpAddr>> {
     // Many interfaces take a while.
     let listed = tokio::task::spawn_blocking(if_addrs::get_if_addrs).await.ok()?.ok()?;
     Some(listed.iter().map(if_addrs::Interface::ip).collect())
+}
+
+/// What Ethernet carries, and what is assumed where the system does not say.
+const ETHERNET_MTU: u16 = 1_500;
+
+/// The largest MTU of a network interface that is up, in bytes, the loopback aside.
+pub(crate) fn link_mtu() -> u16 {
+    let entries = std::fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
+    entries.filter_map(|entry| interface_mtu(&entry.path())).max().unwrap_or(ETHERNET_MTU)
+}
+
+/// That of one interface (Linux: Documentation/ABI/testing/sysfs-class-net). `None` for the loopback, for one that is down, and where the system does not say.
+fn interface_mtu(directory: &std::path::Path) -> Option<u16> {
+    /// Bits of the flags (netdevice(7)).
+    const UP: u32 = 0x1;
+    const LOOPBACK: u32 = 0x8;
+    let read = |name| std::fs::read_to_string(directory.join(name)).ok();
+    let flags = u32::from_str_radix(read("flags")?.trim().strip_prefix("0x")?, 16).ok()?;
+    let mtu: u32 = read("mtu")?.trim().parse().ok()?;
+    (flags & UP != 0 && flags & LOOPBACK == 0).then(|| u16::try_from(mtu).unwrap_or(u16::MAX))
 }
 
 /// Reasons to look.

@@ -208,10 +208,11 @@ impl Quic {
         }
     }
 
+    /// Begins a handshake with `wanted`, to whom datagrams of up to `datagram_max` bytes are tried.
     pub(crate) fn dial(
         &mut self,
         now: Instant,
-        remote: SocketAddr,
+        (remote, datagram_max): (SocketAddr, u16),
         wanted: PeerId,
         limits: &Limits,
         random: &mut Random,
@@ -227,7 +228,7 @@ impl Quic {
         let mut first_id = [0; 16];
         random.fill(&mut first_id);
         config
-            .transport_config(Arc::new(transport(limits, random)))
+            .transport_config(Arc::new(transport(limits, datagram_max, random)))
             .token_store(Arc::new(quic::NoneTokenStore))
             .initial_dst_cid_provider(Arc::new(move || ConnectionId::new(&first_id)));
         // The name is never sent (no SNI) and never looked at: identity is the key.
@@ -235,17 +236,17 @@ impl Quic {
         Ok((slot(handle), Conn::new(handle, inner, Some(wanted), found, limits)))
     }
 
-    /// Begins a handshake with a stranger. `Err` may leave an answer in the buffer.
+    /// Begins a handshake with a stranger, to whom datagrams of up to `datagram_max` bytes are tried. `Err` may leave an answer in the buffer.
     pub(crate) fn accept(
         &mut self,
         now: Instant,
-        stranger: Stranger,
+        (stranger, datagram_max): (Stranger, u16),
         limits: &Limits,
         random: &mut Random,
         buffer: &mut Vec<u8>,
     ) -> Result<(usize, Conn), Option<quic::Transmit>> {
         let mut server = self.server.clone();
-        server.transport_config(Arc::new(transport(limits, random)));
+        server.transport_config(Arc::new(transport(limits, datagram_max, random)));
         match self.endpoint.accept(stranger.0, now, buffer, Some(Arc::new(server))) {
             Ok((handle, inner)) => Ok((slot(handle), Conn::new(handle, inner, None, Arc::default(), limits))),
             Err(error) => Err(error.response),
@@ -310,8 +311,10 @@ impl Quic {
     }
 }
 
-fn transport(limits: &Limits, random: &mut Random) -> quic::TransportConfig {
+fn transport(limits: &Limits, datagram_max: u16, random: &mut Random) -> quic::TransportConfig {
     let mut config = quic::TransportConfig::default();
+    let mut discovery = quic::MtuDiscoveryConfig::default();
+    discovery.upper_bound(datagram_max);
     let window = |bytes: u64| VarInt::from_u64(bytes).unwrap_or(VarInt::MAX);
     config
         .max_concurrent_bidi_streams(VarInt::from_u32(limits.streams_min))
@@ -321,6 +324,7 @@ fn transport(limits: &Limits, random: &mut Random) -> quic::TransportConfig {
         .stream_receive_window(window(limits.stream_window()))
         .send_window(limits.send_window_min)
         .crypto_buffer_size(CRYPTO_BYTES_MAX)
+        .mtu_discovery_config(Some(discovery))
         .datagram_receive_buffer_size(Some(PACKETS_BYTES))
         .datagram_send_buffer_size(PACKETS_BYTES)
         .keep_alive_interval(Some(random.jitter(limits.keep_alive)))

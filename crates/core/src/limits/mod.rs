@@ -40,8 +40,13 @@ pub const CRYPTO_BYTES_MAX: usize = 16 << 10;
 pub const PACKETS_BYTES: usize = 16 << 10;
 /// Bookkeeping of one queued datagram beside its bytes.
 pub const DATAGRAM_OVERHEAD_BYTES: u64 = 256;
-/// The largest UDP payload that we accept: fits a 1500-byte Ethernet frame, and what other libp2p stacks send.
-pub const DATAGRAM_BYTES_MAX: usize = 1500;
+/// The largest UDP payload that we accept, and try to send where a link may carry it (`node/mtu.rs`): a jumbo frame of 9,000 bytes without the headers
+/// of IPv6 and UDP. Each datagram costs both sides the same however full it is; twice as large ones gained little more.
+pub const DATAGRAM_BYTES_MAX: usize = 8_952;
+/// The same of an Ethernet frame of 1,500 bytes: what is tried everywhere else. Handshakes send no larger ones.
+pub const ETHERNET_DATAGRAM_BYTES: usize = 1_452;
+/// Bytes of one send, all its datagrams together: what the kernel takes (64 KiB with the headers).
+pub const TRANSMIT_BYTES_MAX: usize = 65_000;
 
 /// What the round trip is taken for before it is known, jittered by a quarter: a first packet that is not answered is sent again after three times this,
 /// and then doubled (RFC 9002 section 6.2.2, which recommends 333 ms: that is a whole second until the first of a lossy path is sent again).
@@ -184,7 +189,8 @@ const PROTECTED_EIGHTHS: u32 = 2;
 const _: () =
     assert!(INBOUND_FLOOR_EIGHTHS + OUTBOUND_FLOOR_EIGHTHS + PROTECTED_EIGHTHS <= 8, "the floors fit any number of slots");
 const _: () = assert!(HEADER_BYTES_MAX >= 1024 && OUTBOX_BYTES_MAX >= HEADER_BYTES_MAX);
-const _: () = assert!(DATAGRAM_BYTES_MAX >= 1472, "a full Ethernet datagram has to fit");
+const _: () = assert!(DATAGRAM_BYTES_MAX >= 1472, "a full Ethernet datagram over IPv4 has to fit");
+const _: () = assert!(TRANSMIT_BYTES_MAX >= DATAGRAM_BYTES_MAX && DATAGRAM_BYTES_MAX <= u16::MAX as usize);
 
 impl Limits {
     /// Worst allocated bytes behind a receive window of `bytes`.
@@ -277,7 +283,7 @@ impl Limits {
     /// Memory for packets of strangers that nobody has been admitted for.
     pub fn strangers_floor(&self) -> u64 {
         // Two full first flights each: a hybrid key share spans several Initials.
-        u64::from(self.handshakes_max).saturating_mul(DATAGRAM_BYTES_MAX as u64).saturating_mul(6)
+        u64::from(self.handshakes_max).saturating_mul(ETHERNET_DATAGRAM_BYTES as u64).saturating_mul(6)
     }
 
     /// Memory for the tables of the abuse feed.

@@ -255,7 +255,8 @@ impl Node {
             return 0;
         };
         self.counters.count_handshake_in(Carrier::Quic);
-        match self.quic.accept(now, stranger, &self.config.limits, &mut self.random, &mut buffer) {
+        let datagram_max = self.datagram_max(remote.ip());
+        match self.quic.accept(now, (stranger, datagram_max), &self.config.limits, &mut self.random, &mut buffer) {
             Ok((slot, quic)) => {
                 self.places.take(slot, &mut self.random);
                 let quic = Transport::Quic(Box::new(quic));
@@ -332,7 +333,8 @@ impl Node {
         peer: PeerId,
     ) -> Result<ConnId, DialError> {
         let admitted = self.admit_dial(now, peer)?;
-        let (slot, quic) = self.quic.dial(now, remote, peer, &self.config.limits, &mut self.random)?;
+        let datagram_max = self.datagram_max(remote.ip());
+        let (slot, quic) = self.quic.dial(now, (remote, datagram_max), peer, &self.config.limits, &mut self.random)?;
         Ok(self.dialled(now, slot, socket, Transport::Quic(Box::new(quic)), peer, admitted))
     }
 

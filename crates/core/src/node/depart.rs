@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use super::Node;
 use crate::conn::quic::Transmit;
-use crate::limits::PACKET_WORK;
+use crate::limits::{PACKET_WORK, TRANSMIT_BYTES_MAX};
 
 impl Node {
-    /// The next thing to send: at most `max` datagrams of equal size to one peer, in `buffer`, which is cleared. Take all before
+    /// The next thing to send: at most `max` datagrams of equal size, and [`TRANSMIT_BYTES_MAX`] bytes, to one peer, in `buffer`, which is cleared. Take all before
     /// waiting; if the socket is full keep this one and stop, and the congestion controller will feel it.
     pub fn poll_transmit(&mut self, now: Instant, max: NonZeroUsize, buffer: &mut Vec<u8>) -> Option<Transmit> {
         buffer.clear();
@@ -27,8 +27,9 @@ impl Node {
                 continue;
             };
             // A visit sends one burst, of about what the member may.
-            let mtu = i64::from(quic.mtu().max(1));
-            let burst = usize::try_from(may.checked_div(mtu).unwrap_or(1).max(1)).unwrap_or(1).min(max.get());
+            let mtu = usize::from(quic.mtu().max(1));
+            let bytes = usize::try_from(may).unwrap_or(0).min(TRANSMIT_BYTES_MAX);
+            let burst = bytes.checked_div(mtu).unwrap_or(1).clamp(1, max.get());
             match quic.poll_transmit(now, conn.socket, burst, buffer) {
                 Some(transmit) => {
                     self.out.served(slot, PACKET_WORK.saturating_add(transmit.size as u64), true);

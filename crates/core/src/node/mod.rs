@@ -6,6 +6,7 @@
 //! * `serve`: one connection's turn
 //! * `streams`: one stream's drive and what comes of it
 //! * `depart`: datagrams out
+//! * `mtu`: how large datagrams are tried where
 //! * `pipes`: bytes in and out over TCP and other ordered pipes
 //! * `dial`: peers that are wanted, against those that are there
 //! * `rivals`: two connections to one peer, because both dialled
@@ -30,6 +31,7 @@ mod fault_tests;
 mod identity;
 mod jam;
 mod mobility;
+mod mtu;
 mod packets;
 mod pipes;
 mod places;
@@ -258,6 +260,8 @@ pub struct Node {
     /// All that it may hold.
     dialling_grant: Grant,
     closing: bool,
+    /// The largest IP packet, in bytes, that a link of this machine carries to its neighbours.
+    link_mtu: u16,
     outputs: Vec<Output>,
 }
 
@@ -330,6 +334,7 @@ impl Node {
             own_version: 0,
             wall: env.wall.clone(),
             closing: false,
+            link_mtu: mtu::ETHERNET,
             outputs: Vec::new(),
             random,
             config,

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use strait::{AbuseRecord, Idle, Incoming, Limits, Message, Offender, Priority, Request, Stream, StreamProtocol};
 use strait_adversary::{Attack, Bot, PipeAttack, PipeBot, Target, Told};
-use strait_core::limits::{ADDRESS_CHANGES_MAX, DATAGRAM_BYTES_MAX, FRAME_WORK, HANDSHAKE_PACKET_WORK, PACKET_WORK};
+use strait_core::limits::{ADDRESS_CHANGES_MAX, ETHERNET_DATAGRAM_BYTES, FRAME_WORK, HANDSHAKE_PACKET_WORK, PACKET_WORK};
 use strait_core::{Audit, Totals};
 use strait_sim::{Cost, Host, Link, NodeConfig, Over, SimNode, Turn, Turned, World};
 
@@ -417,7 +417,7 @@ pub(crate) fn withstands(world: &mut World, plan: &Plan) -> Report {
     let seconds = plan.window.as_secs() + 2;
     let moves = (u64::from(ADDRESS_CHANGES_MAX) + 2 * seconds) * siege.sum(|told| told.opened);
     let most = match plan.attack {
-        Weapon::Datagrams(Attack::Migration) => 2 * moves * DATAGRAM_BYTES_MAX as u64,
+        Weapon::Datagrams(Attack::Migration) => 2 * moves * ETHERNET_DATAGRAM_BYTES as u64,
         // The squatters' false addresses are proved.
         Weapon::Datagrams(Attack::Squat) => u64::MAX,
         _ => 3 * siege.sum(|told| told.bytes),
