@@ -73,6 +73,9 @@ impl Message {
 
     /// The bytes in one piece. Copies only when they came in several chunks.
     pub fn into_bytes(mut self) -> Bytes {
+        if self.chunks.is_empty() {
+            return self.tail.freeze();
+        }
         self.seal();
         if self.chunks.len() == 1 {
             return self.chunks.pop_front().unwrap_or_default();

@@ -14,7 +14,9 @@ use std::time::Instant;
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::budget::Grant;
-use crate::limits::{FRONT_BYTES_MAX, GATHER_BYTES, HEADER_BYTES_MAX, Limits, OUTBOX_BYTES_MAX, PIN_BYTES, SMALL_PIECE_BYTES};
+use crate::limits::{
+    FRONT_BYTES_MAX, GATHER_BYTES, HEADER_BYTES_MAX, Limits, OUTBOX_BYTES_FIRST, OUTBOX_BYTES_MAX, PIN_BYTES, SMALL_PIECE_BYTES,
+};
 use crate::message::Message;
 use crate::topic::Feeds;
 use crate::wake::Why;
@@ -169,6 +171,8 @@ pub struct StreamIo<'a> {
     outputs: &'a mut Vec<Output>,
     feeds: Option<&'a mut Feeds>,
     blocked: bool,
+    /// The port has nothing more: nothing comes during a drive, so it is not asked again.
+    dry: bool,
 }
 
 impl<'a> StreamIo<'a> {
@@ -179,7 +183,7 @@ impl<'a> StreamIo<'a> {
         outputs: &'a mut Vec<Output>,
     ) -> StreamIo<'a> {
         state.deadline = None;
-        let mut io = StreamIo { around, port, state, outputs, feeds: None, blocked: false };
+        let mut io = StreamIo { around, port, state, outputs, feeds: None, blocked: false, dry: false };
         // What an earlier drive left goes first: the transport says only once that there is room, and a machine that still saw none
         // would wait for a second word.
         if !io.state.unsent.is_empty() {
@@ -285,24 +289,20 @@ impl<'a> StreamIo<'a> {
 
     /// Takes a chunk from the port into `front`. False when there is none now.
     fn pull(&mut self, max: usize) -> bool {
-        if self.state.peer_finished || self.state.peer_reset.is_some() {
+        if self.dry || self.state.peer_finished || self.state.peer_reset.is_some() {
             return false;
         }
         match self.port.read(max) {
             Ok(Read::Chunk(chunk)) => {
                 self.state.front = chunk;
-                true
+                return true;
             }
-            Ok(Read::Blocked) => false,
-            Ok(Read::Finished) => {
-                self.state.peer_finished = true;
-                false
-            }
-            Err(code) => {
-                self.state.peer_reset = Some(code);
-                false
-            }
+            Ok(Read::Blocked) => {}
+            Ok(Read::Finished) => self.state.peer_finished = true,
+            Err(code) => self.state.peer_reset = Some(code),
         }
+        self.dry = true;
+        false
     }
 
     /// Removes `n` bytes that [`peek`](Self::peek) or [`need`](Self::need) has shown.
@@ -400,6 +400,9 @@ impl<'a> StreamIo<'a> {
     pub fn write(&mut self, bytes: &[u8]) -> usize {
         let taken = bytes.len().min(self.room());
         if let Some(bytes) = bytes.get(..taken) {
+            if self.state.outbox.capacity() == 0 {
+                self.state.outbox.reserve(taken.max(OUTBOX_BYTES_FIRST));
+            }
             self.state.outbox.extend_from_slice(bytes);
             self.state.moved.copied = self.state.moved.copied.saturating_add(taken as u64);
         }

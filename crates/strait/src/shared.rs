@@ -262,13 +262,14 @@ impl Shared {
         self.lock().core.counters().clone()
     }
 
-    /// Starts what a turn has found: each future is polled once here, since most answer at once, and spawned only if it waits.
-    pub(crate) fn start(self: &Arc<Shared>, starts: Vec<Start>) {
-        let mut answers = Vec::new();
+    /// Starts what a turn has found: each future is polled once here, since most answer at once, and spawned only if it waits. Whether any was.
+    pub(crate) fn start(self: &Arc<Shared>, starts: Vec<Start>) -> bool {
+        let (mut answers, mut spawned) = (Vec::new(), false);
         for Start { stream, work } in starts {
             match work {
                 Work::Stream(handler, incoming) => {
                     if let Some(future) = call(|| handler(incoming)) {
+                        spawned = true;
                         self.runtime.spawn(Box::pin(guarded(future)));
                     }
                 }
@@ -276,7 +277,10 @@ impl Shared {
                     None => answers.push((stream, None)),
                     Some(mut future) => match poll_once(&mut future) {
                         Poll::Ready(reply) => answers.push((stream, reply)),
-                        Poll::Pending => self.spawn_answer(stream, future),
+                        Poll::Pending => {
+                            spawned = true;
+                            self.spawn_answer(stream, future);
+                        }
                     },
                 },
             }
@@ -285,6 +289,7 @@ impl Shared {
             let mut state = self.lock();
             answers.into_iter().for_each(|(stream, reply)| state.answer(stream, reply));
         }
+        spawned
     }
 
     fn spawn_answer(self: &Arc<Shared>, stream: StreamRef, mut future: ReplyFuture) {

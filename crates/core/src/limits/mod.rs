@@ -28,6 +28,8 @@ pub const PIN_BYTES: usize = 16 << 10;
 pub const GATHER_BYTES: usize = 4 << 10;
 /// Looking at a piece of this size costs the application about as much as copying it.
 pub const SMALL_PIECE_BYTES: usize = 512;
+/// What a stream's gathered writes are given room for at first: a negotiation and a small message behind it.
+pub const OUTBOX_BYTES_FIRST: usize = 128;
 /// A chunk is taken from the transport at most so large while a header is being looked for.
 pub const FRONT_BYTES_MAX: usize = 1500;
 /// The QUIC crate compacts a stream's out-of-order store when it holds this much more memory than data.

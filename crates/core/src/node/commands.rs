@@ -129,8 +129,11 @@ impl Node {
         if body.len() > def.request_bytes_max {
             return Err((Refused::TooLarge { len: body.len(), max: def.request_bytes_max }, body));
         }
-        if let Err(error) = check_request(def, self.limits()) {
-            return Err((error.into(), body));
+        if !self.checked.is_some_and(|checked| std::ptr::eq(checked, def)) {
+            if let Err(error) = check_request(def, self.limits()) {
+                return Err((error.into(), body));
+            }
+            self.checked = Some(def);
         }
         let Some(slot) = self.slot_of(peer) else {
             return Err((Refused::NotConnected(*peer), body));

@@ -68,7 +68,7 @@ use crate::limits::Limits;
 use crate::message::Message;
 use crate::peers::own::Own;
 use crate::peers::{Attempt, Book, Question};
-use crate::proto::Registry;
+use crate::proto::{Registry, Request};
 use crate::report::Counters;
 use crate::stream::Output;
 use crate::turn::Turns;
@@ -244,6 +244,8 @@ pub struct Node {
     starved: VecDeque<usize>,
     starved_mark: u64,
     registry: Arc<Registry>,
+    /// The definition that was last found to keep the limits: most requests are of the same one.
+    checked: Option<&'static Request>,
     topics: Topics,
     answers: VecDeque<(Transmit, Vec<u8>)>,
     events: VecDeque<Event>,
@@ -326,6 +328,7 @@ impl Node {
             starved: VecDeque::new(),
             starved_mark: 0,
             registry: Arc::new(Registry::new()),
+            checked: None,
             topics: Topics::default(),
             answers: VecDeque::new(),
             events: VecDeque::new(),

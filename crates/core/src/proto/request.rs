@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
 use strait_wire::framing::{self, FrameError};
+use strait_wire::varint;
 
 use crate::error::{Breach, RequestError};
 use crate::limits::Limits;
@@ -177,8 +177,30 @@ impl Inbox {
 #[derive(Debug)]
 pub(super) struct Outbox {
     message: Message,
-    header: Option<BytesMut>,
+    /// The length before the message, as long as it is not written.
+    header: Option<Header>,
     pace: Pace,
+}
+
+/// The length that is written before a message.
+#[derive(Debug)]
+struct Header {
+    bytes: [u8; varint::BYTES_MAX],
+    len: usize,
+}
+
+impl Header {
+    fn new(length: usize) -> Header {
+        let mut bytes = [0; varint::BYTES_MAX];
+        let mut rest = &mut bytes[..];
+        framing::put_header(length, &mut rest);
+        let len = varint::BYTES_MAX.saturating_sub(rest.len());
+        Header { bytes, len }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
 }
 
 pub(super) enum Send {
@@ -190,19 +212,15 @@ pub(super) enum Send {
 
 impl Outbox {
     pub(super) fn new(message: Message, framing: Framing) -> Outbox {
-        let header = (framing == Framing::LengthPrefixed).then(|| {
-            let mut header = BytesMut::new();
-            framing::put_header(message.len(), &mut header);
-            header
-        });
+        let header = (framing == Framing::LengthPrefixed).then(|| Header::new(message.len()));
         Outbox { message, header, pace: Pace::new(Direction::Out) }
     }
 
     pub(super) fn drive(&mut self, io: &mut StreamIo<'_>) -> Send {
         if let Some(header) = &self.header
-            && io.room() >= header.len()
+            && io.room() >= header.len
         {
-            io.write(header);
+            io.write(header.bytes());
             self.header = None;
         }
         if self.header.is_none() && io.give_message(&mut self.message) {

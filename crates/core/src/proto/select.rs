@@ -17,6 +17,8 @@ use crate::wake::Why;
 
 /// A dialer may propose so many protocols on one stream. Implementations that try several versions propose two to four.
 pub const PROPOSALS_MAX: usize = 8;
+/// Room for a header and a name of usual length.
+const LINES_BYTES: usize = 96;
 
 /// What reading one line of the negotiation gave.
 enum Line {
@@ -83,7 +85,7 @@ impl StreamMachine for Listener {
         if io.now() >= until {
             return Listener::fail(io, StreamError::Idle(within));
         }
-        let mut answer = BytesMut::new();
+        let mut answer = BytesMut::with_capacity(LINES_BYTES);
         let outcome = loop {
             // An answer that has no room is not gathered either: the next proposal waits in the transport.
             if io.room() < answer.len().saturating_add(MESSAGE_BYTES_MAX).saturating_add(32) {
@@ -171,7 +173,7 @@ impl Dialer {
         if self.sent {
             return true;
         }
-        let mut lines = BytesMut::new();
+        let mut lines = BytesMut::with_capacity(LINES_BYTES);
         multistream::header(&mut lines);
         if multistream::protocol(self.name, &mut lines).is_err() || io.room() < lines.len() {
             return false;
