@@ -321,11 +321,14 @@ pub(crate) async fn run(shared: Arc<Shared>, mut sockets: Sockets) {
     let (mut armed, mut was_blocked): (Option<Instant>, bool) = (None, false);
     let mut busy = false;
     loop {
-        // Everybody whom this has made ready goes first, and so do those who were ready anyway; then all they want leaves together. Here the runtime looks at
-        // its sockets, too. Else a driver that never waits would be told of what has come only every so many tasks, and what one peer keeps it busy with
-        // would delay all others by several turns. Whoever wakes himself instead has another thread woken to help, each time.
-        if turn.first(&mut sockets) || busy {
-            tokio::task::yield_now().await;
+        // Everybody whom this has made ready goes first, and so do those who were ready anyway; then all they want leaves together.
+        match turn.first(&mut sockets) {
+            0 if !busy => {}
+            // Another thread is woken to help, as it is by so many tasks anyway.
+            2.. if !busy => yield_once().await,
+            // Here the runtime looks at its sockets, too. Else a driver that never waits would be told of what has come only every so many tasks, and what
+            // one peer keeps it busy with would delay all others by several turns.
+            _ => tokio::task::yield_now().await,
         }
         let mut rest = turn.second(&mut sockets);
         // Once an ICMP error has come, tokio takes the socket for writable for good: one that stays full is looked at in a moment instead.
@@ -375,4 +378,17 @@ fn poll_wait(
     }
     ready |= armed && sleep.poll(context).is_ready();
     if ready { Poll::Ready(()) } else { Poll::Pending }
+}
+
+/// Goes to the end of the executor's queue.
+async fn yield_once() {
+    let mut yielded = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }

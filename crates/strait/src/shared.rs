@@ -262,14 +262,14 @@ impl Shared {
         self.lock().core.counters().clone()
     }
 
-    /// Starts what a turn has found: each future is polled once here, since most answer at once, and spawned only if it waits. Whether any was.
-    pub(crate) fn start(self: &Arc<Shared>, starts: Vec<Start>) -> bool {
-        let (mut answers, mut spawned) = (Vec::new(), false);
+    /// Starts what a turn has found: each future is polled once here, since most answer at once, and spawned only if it waits. Returns how many were.
+    pub(crate) fn start(self: &Arc<Shared>, starts: Vec<Start>) -> usize {
+        let (mut answers, mut spawned) = (Vec::new(), 0usize);
         for Start { stream, work } in starts {
             match work {
                 Work::Stream(handler, incoming) => {
                     if let Some(future) = call(|| handler(incoming)) {
-                        spawned = true;
+                        spawned = spawned.saturating_add(1);
                         self.runtime.spawn(Box::pin(guarded(future)));
                     }
                 }
@@ -278,7 +278,7 @@ impl Shared {
                     Some(mut future) => match poll_once(&mut future) {
                         Poll::Ready(reply) => answers.push((stream, reply)),
                         Poll::Pending => {
-                            spawned = true;
+                            spawned = spawned.saturating_add(1);
                             self.spawn_answer(stream, future);
                         }
                     },

@@ -81,9 +81,9 @@ impl Turn {
         Turn { shared, buffer: Vec::new(), written: Vec::new(), kept: None, batch: Vec::new(), work_left: false }
     }
 
-    /// The first half. Afterwards let the tasks that are ready run, then call [`second`](Self::second). False when this has made none ready: requests that their handlers
-    /// have answered at once are all that came of it, or nothing did.
-    pub fn first(&mut self, ports: &mut dyn Ports) -> bool {
+    /// The first half. Afterwards let the tasks that are ready run, then call [`second`](Self::second). Returns how many this may have made ready: none when
+    /// requests that their handlers have answered at once are all that came of it.
+    pub fn first(&mut self, ports: &mut dyn Ports) -> usize {
         let batch = &mut self.batch;
         let mut bytes = 0usize;
         // As much as can be, bounded: while datagrams wait in the kernel it is their order that decides who is served.
@@ -105,13 +105,13 @@ impl Turn {
         }
         state.core.handle_timeout(now);
         self.work_left = state.core.drive(now) || more;
-        let mut readied = false;
+        let mut readied = 0usize;
         while let Some(event) = state.core.poll_event() {
-            readied |= !matches!(event, Event::Request { .. });
+            readied = readied.saturating_add(usize::from(!matches!(event, Event::Request { .. })));
             state.dispatch(&shared, event, &mut starts);
         }
         drop(state);
-        shared.start(starts) | readied
+        shared.start(starts).saturating_add(readied)
     }
 
     /// The second half: drives what the application has asked for meanwhile, and sends.
