@@ -230,6 +230,15 @@ mod tests {
     }
 
     #[test]
+    fn the_settings_for_ten_thousand_connections_fit_together() {
+        let config = Config::read(include_str!("../../../../deploy/ten-thousand.toml")).expect("right");
+        assert_eq!(config.limits.connections_max, 10_000);
+        assert_eq!(config.limits.check(), Ok(()));
+        let floors = config.limits.connection_floor() * u64::from(config.limits.places());
+        assert_eq!((floors >> 20, config.limits.connection_floor() >> 10), (1_264, 128), "as it says");
+    }
+
+    #[test]
     fn limits_that_clash_are_told() {
         let config = Config::read("[limits]\nconnections_max = 1000000").expect("each by itself is right");
         assert!(config.check().expect_err("not together").why.contains("memory"));

@@ -153,6 +153,9 @@ limits! {
         streams_min: u32 = 8,
         /// What that may grow to.
         streams_max: u32 = 256,
+        /// What a QUIC connection may hold of packets (DATAGRAM frames) that wait to leave, in bytes, and as much again of those that came and were not
+        /// looked at yet. 0: packets are not carried.
+        packets_bytes: u64 = 16 << 10,
         /// Received datagrams that may wait for a connection's turn, in bytes, from its floor.
         inbox_bytes_min: u64 = 64 << 10,
         /// The same when the node has spare memory.

@@ -25,6 +25,8 @@ pub(super) struct Credit {
     pub(super) receive_window: u64,
     send_window: u64,
     pub(super) streams: u32,
+    /// What it began with.
+    pub(super) streams_first: u32,
     mark: Mark,
 }
 
@@ -44,7 +46,11 @@ impl Credit {
         let ceiling = limits.credit_ceiling();
         // Where not all fit, each has a half.
         let reserve = Limits::streams_cost(limits.streams_max.into()).min(ceiling / 2);
-        Some(Credit { grant, ceiling, reserve, receive_window, send_window, streams, mark })
+        Some(Credit { grant, ceiling, reserve, receive_window, send_window, streams, streams_first: streams, mark })
+    }
+
+    pub(super) fn send_window(&self) -> u64 {
+        self.send_window
     }
 
     /// Widens the receive window past its usual bound: doubled if that is granted, else by half of what the ceiling leaves, so that few

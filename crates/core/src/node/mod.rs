@@ -27,6 +27,7 @@ mod depart;
 mod dial;
 #[cfg(test)]
 mod fault_tests;
+mod held;
 mod identity;
 mod jam;
 mod mobility;
@@ -34,6 +35,7 @@ mod packets;
 mod pipes;
 mod places;
 mod raw;
+mod rest;
 mod rivals;
 mod serve;
 mod shares;
