@@ -25,8 +25,9 @@ static ECHO: Request = Request::new("/test/echo/1", 8 << 10, 8 << 10, Duration::
 /// The settings of `deploy/ten-thousand.toml`, but for time: here next to none passes.
 fn limits() -> Limits {
     Limits {
-        memory_bytes: 1_536 << 20,
-        connections_max: 10_000,
+        memory_bytes: 1_792 << 20,
+        connections_max: 11_500,
+        connections_sure: 10_064,
         receive_window_min: 8 << 10,
         send_window_min: 8 << 10,
         streams_min: 1,

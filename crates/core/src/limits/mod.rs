@@ -330,6 +330,11 @@ impl Limits {
             ("streams_min is above streams_max", self.streams_min.into(), self.streams_max.into()),
             ("inbox_bytes_min is above inbox_bytes_max", self.inbox_bytes_min, self.inbox_bytes_max),
             ("retry_from is above handshakes_max", self.retry_from.into(), self.handshakes_max.into()),
+            (
+                "connections_sure is above connections_max and handshakes_max together",
+                self.connections_sure.into(),
+                self.places().into(),
+            ),
             ("handshakes_max is above connections_max", self.handshakes_max.into(), self.connections_max.into()),
             (
                 "keep_alive has to be below half of idle_timeout (ms)",
@@ -344,7 +349,15 @@ impl Limits {
                 return Err(ConfigError::Clash { what, low, high });
             }
         }
-        let not_zero = [
+        match self.not_zero().iter().find(|(_, value)| *value == 0) {
+            Some((what, _)) => Err(ConfigError::TooSmall { what }),
+            None => Ok(()),
+        }
+    }
+
+    /// What has to be above zero.
+    fn not_zero(&self) -> [(&'static str, u64); 14] {
+        [
             ("connections_max", u64::from(self.connections_max)),
             ("connections_per_peer_max", self.connections_per_peer_max.into()),
             ("dials_max", self.dials_max.into()),
@@ -359,11 +372,7 @@ impl Limits {
             ("delay_max (ms)", millis(self.delay_max)),
             ("progress_interval (ms)", millis(self.progress_interval)),
             ("abuse_interval (ms)", millis(self.abuse_interval)),
-        ];
-        match not_zero.iter().find(|(_, value)| *value == 0) {
-            Some((what, _)) => Err(ConfigError::TooSmall { what }),
-            None => Ok(()),
-        }
+        ]
     }
 }
 

@@ -25,8 +25,6 @@ pub(super) struct Credit {
     pub(super) receive_window: u64,
     send_window: u64,
     pub(super) streams: u32,
-    /// What it began with.
-    pub(super) streams_first: u32,
     mark: Mark,
 }
 
@@ -46,7 +44,7 @@ impl Credit {
         let ceiling = limits.credit_ceiling();
         // Where not all fit, each has a half.
         let reserve = Limits::streams_cost(limits.streams_max.into()).min(ceiling / 2);
-        Some(Credit { grant, ceiling, reserve, receive_window, send_window, streams, streams_first: streams, mark })
+        Some(Credit { grant, ceiling, reserve, receive_window, send_window, streams, mark })
     }
 
     pub(super) fn send_window(&self) -> u64 {
