@@ -236,7 +236,7 @@ mod tests {
         let inbound = config.limits.connections_max - config.limits.outbound_min();
         assert!(inbound >= 10_000, "{inbound}");
         let floors = config.limits.connection_floor() * u64::from(config.limits.places());
-        assert_eq!((floors >> 20, config.limits.connection_floor() >> 10), (1_452, 128), "as it says");
+        assert_eq!((floors >> 20, config.limits.connection_floor() >> 10), (1_587, 140), "as it says");
     }
 
     #[test]
