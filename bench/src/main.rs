@@ -52,6 +52,9 @@ struct Cli {
     /// Requests of 64 bytes with 64 in flight [default: 200000]; a tenth of it with one in flight.
     #[arg(long)]
     requests: Option<u64>,
+    /// Connections of the idle case [default: 1000].
+    #[arg(long)]
+    connections: Option<usize>,
     /// How long the honest client of the flood case is measured, in seconds [default: 10].
     #[arg(long)]
     flood_seconds: Option<u64>,
@@ -91,7 +94,8 @@ fn main() -> Result<()> {
     if let Some(mbit) = cli.link_mbit {
         link::limit(mbit)?;
     }
-    let sizes = Sizes { link_mbit: cli.link_mbit, ..Sizes::new(cli.quick, cli.mib, cli.requests, cli.flood_seconds) };
+    let mut sizes = Sizes { link_mbit: cli.link_mbit, ..Sizes::new(cli.quick, cli.mib, cli.requests, cli.flood_seconds) };
+    sizes.idle = cli.connections.unwrap_or(sizes.idle).max(1);
     let stacks = if cli.stacks.is_empty() { cli.over.stacks() } else { cli.stacks };
     let baseline = cli.baseline.unwrap_or_else(|| cli.over.baseline());
     let mut records = Vec::new();

@@ -58,7 +58,9 @@ fn node(ip: IpAddr) -> Builder {
 /// Room for more connections than the default of 512, and for what each has set aside: a promise, not memory in use.
 fn roomy(connections: usize) -> Limits {
     let connections_max = u32::try_from(connections).unwrap_or(u32::MAX).saturating_mul(2);
-    Limits { connections_max, memory_bytes: 4 << 30, ..Limits::default() }
+    let limits = Limits { connections_max, ..Limits::default() };
+    let set_aside = limits.connection_floor().saturating_mul(limits.places().into()).saturating_add(limits.shared_floor());
+    Limits { memory_bytes: set_aside.max(4 << 30), ..limits }
 }
 
 impl Serving for Node {

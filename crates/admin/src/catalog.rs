@@ -160,6 +160,12 @@ pub(crate) const GAUGES: &[(&str, &[&str], &str, &str)] = &[
         "Bytes promised to connections and queues: the worst that they may hold.",
         "How much of memory_bytes is spoken for?",
     ),
+    (
+        "memory_held_bytes",
+        &[],
+        "Bytes that the node holds for its peers, as far as it knows: within 10 % of what is allocated for them.",
+        "How much memory do the peers take now?",
+    ),
     ("memory_waiting_connections", &[], "Connections that wait for memory.", "Does want of memory hold peers up now?"),
     ("book_bytes", &[], "Bytes that the address book holds.", "How full is the address book?"),
     ("subscribers", &[], "Subscriptions of peers to topics of this node.", "Who listens?"),

@@ -153,6 +153,7 @@ impl Snapshot {
             "slots" => now.slots,
             "streams" => now.streams,
             "memory_promised_bytes" => now.memory,
+            "memory_held_bytes" => now.memory_held,
             "memory_waiting_connections" => now.starved,
             "book_bytes" => now.book,
             "subscribers" => now.subscriptions,

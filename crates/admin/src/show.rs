@@ -61,7 +61,7 @@ pub(crate) fn now(node: &Node, uptime: Duration) -> Value {
             "peers": now.peers, "connections": {"quic": quic, "tcp": tcp},
             "handshakes": now.handshakes, "handshakes_max": now.handshakes_max,
             "slots": now.slots, "slots_max": now.slots_max, "streams": now.streams,
-            "memory": now.memory, "memory_max": now.memory_max, "starved": now.starved,
+            "memory": now.memory, "memory_max": now.memory_max, "memory_held": now.memory_held, "starved": now.starved,
             "book": now.book, "book_max": now.book_max, "subscriptions": now.subscriptions,
         },
         "totals": object(&counters.totals.list()),

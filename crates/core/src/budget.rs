@@ -6,7 +6,8 @@
 //!
 //! * held bytes <= granted bytes (each owner keeps what it allocates under its grants),
 //! * granted bytes of an account <= its ceiling,
-//! * the sum over accounts of max(floor, granted without spare) + spare <= budget.
+//! * the sum over accounts of max(floor, granted without spare) + spare <= budget, and what accounts have above their floors leaves room for the
+//!   floors of those that are yet to come, as far as room is [kept](Ledger::keep) for them.
 //!
 //! Spare bytes are those that only make an account faster: wider windows, a longer queue. They never come out of its floor, or a
 //! connection that was busy would have used up by itself what it was promised for its messages.
@@ -27,14 +28,17 @@ struct Pool {
     budget: u64,
     /// Sum over accounts of max(floor, granted - spare) + spare.
     committed: AtomicU64,
+    /// Room for floors that are yet to be set aside: what is granted above floors leaves it alone.
+    kept: AtomicU64,
     refused: AtomicU64,
     /// Counts returns, so that whoever was refused can tell that it is worth asking again.
     returns: AtomicU64,
 }
 
 impl Pool {
-    fn commit(&self, bytes: u64) -> bool {
-        let fits = |sum: u64| sum.checked_add(bytes).filter(|sum| *sum <= self.budget);
+    /// Commits `bytes` if that leaves `leave`.
+    fn commit(&self, bytes: u64, leave: u64) -> bool {
+        let fits = |sum: u64| sum.checked_add(bytes).filter(|sum| *sum <= self.budget.saturating_sub(leave));
         self.committed.fetch_update(Relaxed, Relaxed, fits).is_ok()
     }
 
@@ -48,8 +52,19 @@ impl Ledger {
     /// A ledger over `budget` bytes.
     pub fn new(budget: u64) -> Ledger {
         Ledger {
-            pool: Arc::new(Pool { budget, committed: AtomicU64::new(0), refused: AtomicU64::new(0), returns: AtomicU64::new(0) }),
+            pool: Arc::new(Pool {
+                budget,
+                committed: AtomicU64::new(0),
+                kept: AtomicU64::new(0),
+                refused: AtomicU64::new(0),
+                returns: AtomicU64::new(0),
+            }),
         }
+    }
+
+    /// Keeps so much room for the floors of accounts that are yet to be opened.
+    pub fn keep(&self, bytes: u64) {
+        self.pool.kept.store(bytes, Relaxed);
     }
 
     /// The configured budget, in bytes.
@@ -76,11 +91,19 @@ impl Ledger {
     ///
     /// Returns `None`, and changes nothing, when the floor does not fit the budget any more or is above `max`.
     pub fn open(&self, floor: u64, max: u64) -> Option<Arc<Account>> {
-        if floor > max || !self.pool.commit(floor) {
+        if floor > max || !self.pool.commit(floor, 0) {
             self.pool.refused.fetch_add(1, Relaxed);
             return None;
         }
-        Some(Arc::new(Account { pool: self.pool.clone(), floor, max, granted: AtomicU64::new(0), spare: AtomicU64::new(0) }))
+        let kept = self.pool.kept.fetch_update(Relaxed, Relaxed, |kept| Some(kept.saturating_sub(floor))).unwrap_or(0).min(floor);
+        Some(Arc::new(Account {
+            pool: self.pool.clone(),
+            floor,
+            max,
+            kept,
+            granted: AtomicU64::new(0),
+            spare: AtomicU64::new(0),
+        }))
     }
 }
 
@@ -90,6 +113,8 @@ pub struct Account {
     pool: Arc<Pool>,
     floor: u64,
     max: u64,
+    /// What of its floor came out of the room that was kept for it, and returns to that.
+    kept: u64,
     /// With the spare bytes.
     granted: AtomicU64,
     spare: AtomicU64,
@@ -134,7 +159,9 @@ impl Account {
             self.pool.refused.fetch_add(1, Relaxed);
             return false;
         };
-        if self.pool.commit(costs(self, before)) {
+        // What the floor covers is not asked for a second time.
+        let cost = costs(self, before);
+        if cost == 0 || self.pool.commit(cost, self.pool.kept.load(Relaxed)) {
             return true;
         }
         self.granted.fetch_sub(bytes, Relaxed);
@@ -158,6 +185,7 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
+        self.pool.kept.fetch_add(self.kept, Relaxed);
         self.pool.release(self.floor);
     }
 }
@@ -275,6 +303,23 @@ mod tests {
         assert_eq!((ledger.committed(), account.granted()), (40, 35), "spare bytes go first");
         drop((window, message));
         assert_eq!((ledger.committed(), account.granted()), (40, 0));
+    }
+
+    #[test]
+    fn what_is_kept_for_floors_is_left_to_them() {
+        let ledger = Ledger::new(100);
+        ledger.keep(80);
+        let first = ledger.open(40, 100).expect("a floor");
+        let mut window = first.grant(40).expect("the floor");
+        assert!(!window.resize_spare(61), "40 are kept for the next");
+        assert!(window.resize_spare(60), "what is not kept");
+        assert!(first.grant(1).is_none(), "nor may messages have it");
+        let second = ledger.open(40, 100).expect("kept for it");
+        let own = second.grant(40).expect("its floor");
+        drop((own, second));
+        assert!(first.grant(1).is_none(), "it is kept again");
+        drop((window, first));
+        assert_eq!(ledger.committed(), 0);
     }
 
     proptest! {

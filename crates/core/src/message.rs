@@ -8,6 +8,9 @@ use bytes::{Buf, Bytes, BytesMut};
 /// each byte pin a datagram: what is kept is at most [`Message::HELD_FACTOR`] times what was received.
 const COPY_BELOW: usize = 768;
 
+/// What a received chunk has beside its bytes.
+const CHUNK_BYTES: usize = 88;
+
 /// A message of an application protocol: a list of chunks, so that bulk bytes are not copied to be put in a row.
 ///
 /// Reading through [`bytes::Buf`] consumes it.
@@ -37,6 +40,17 @@ impl Message {
     /// Whether there are no bytes.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Allocated bytes, about: each chunk has some of its datagram's headers, and the count of who shares it.
+    pub(crate) fn held(&self) -> u64 {
+        let bytes = self.len.saturating_sub(self.tail.len()).saturating_add(self.tail.capacity());
+        let chunks = self
+            .chunks
+            .len()
+            .saturating_mul(CHUNK_BYTES)
+            .saturating_add(self.chunks.capacity().saturating_mul(size_of::<Bytes>()));
+        bytes.saturating_add(chunks) as u64
     }
 
     /// Appends a chunk that was received: large ones as they are, small ones copied. Returns the bytes copied.

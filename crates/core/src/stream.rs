@@ -6,6 +6,7 @@
 //!
 //! The transport below is a [`StreamPort`]; QUIC streams are one, multiplexed byte pipes will be another.
 
+mod held;
 mod machine;
 mod port;
 
@@ -55,6 +56,8 @@ pub(crate) struct IoState {
     pub(crate) deadline: Option<(Instant, Why)>,
     pub(crate) input: Option<Input>,
     pub(crate) moved: Moved,
+    /// The transport had nothing to read when it was last asked.
+    dry: bool,
     /// Reads are held back while a lazy negotiation is not confirmed.
     held: bool,
     /// What the application wanted before the negotiation had come so far.
@@ -122,6 +125,7 @@ impl IoState {
             deadline: None,
             input: None,
             moved: Moved::default(),
+            dry: false,
             held: false,
             late: Late::default(),
         }
@@ -142,12 +146,6 @@ impl IoState {
     /// Whether the transport still holds memory of this stream that the peer has not released by acknowledging it.
     pub(crate) fn undelivered(&self) -> bool {
         self.pins && !self.delivered && self.peer_stopped.is_none()
-    }
-
-    /// Allocated bytes that this stream holds beside what its machine holds.
-    pub(crate) fn held(&self) -> u64 {
-        let parts = [self.front.len(), self.head.capacity(), self.outbox.capacity(), self.unsent.len()];
-        parts.iter().fold(0u64, |sum, part| sum.saturating_add(*part as u64))
     }
 }
 
@@ -289,12 +287,14 @@ impl<'a> StreamIo<'a> {
 
     /// Takes a chunk from the port into `front`. False when there is none now.
     fn pull(&mut self, max: usize) -> bool {
+        self.state.dry = true;
         if self.dry || self.state.peer_finished || self.state.peer_reset.is_some() {
             return false;
         }
         match self.port.read(max) {
             Ok(Read::Chunk(chunk)) => {
                 self.state.front = chunk;
+                self.state.dry = false;
                 return true;
             }
             Ok(Read::Blocked) => {}

@@ -373,6 +373,20 @@ impl Piped {
         self.session.port(stream)
     }
 
+    /// Whether TLS secures it.
+    pub(crate) fn has_tls(&self) -> bool {
+        matches!(&self.state, State::Open { channel: Channel::Tls(_), .. })
+    }
+
+    /// Gives back room that nothing needs now.
+    pub(crate) fn rest(&mut self) {
+        if let State::Open { channel, .. } = &mut self.state {
+            channel.rest();
+        }
+        self.events.shrink_to_fit();
+        self.session.rest();
+    }
+
     /// Memory that is held, in bytes.
     pub(crate) fn held(&self) -> u64 {
         let pipe = match &self.state {

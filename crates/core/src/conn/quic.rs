@@ -6,11 +6,14 @@
 //! randomness and time (determinism), stream credit (granted in steps).
 
 mod cids;
+mod lost;
 mod packets;
 mod port;
 mod room;
+mod session;
 mod work;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
@@ -18,21 +21,20 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
 use libp2p_identity::{Keypair, PeerId};
-use quic::{ConnectionError, ConnectionHandle, ConnectionId, DatagramEvent, Dir, StreamEvent, StreamId, VarInt};
+use quic::{ConnectionHandle, ConnectionId, DatagramEvent, Dir, StreamEvent, StreamId, VarInt};
 use quinn_proto as quic;
 use ring::{hkdf, hmac};
 
 use self::cids::CidMaker;
 pub(crate) use self::port::Port;
 use self::room::Room;
+use self::session::{ClientTls, ServerTls};
 use self::work::frames_work;
 use super::event::{Blame, ConnEvent, Lost};
 use super::tls;
 use crate::env::{Env, Random, WallClock};
 use crate::error::{Closed, ConfigError, DialError};
-use crate::limits::{
-    CRYPTO_BYTES_MAX, DATAGRAM_BYTES_MAX, INITIAL_RTT, Limits, PACKETS_BYTES, SMALL_FRAME_BYTES, SMALL_FRAME_WORK,
-};
+use crate::limits::{CRYPTO_BYTES_MAX, DATAGRAM_BYTES_MAX, INITIAL_RTT, Limits, SMALL_FRAME_BYTES, SMALL_FRAME_WORK};
 
 /// Names one of the driver's UDP sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -122,16 +124,22 @@ fn slot(handle: ConnectionHandle) -> usize {
     handle.0.saturating_mul(2)
 }
 
+/// So many different jitters for the connections that others begin.
+const JITTERS: usize = 64;
+
 /// The node's QUIC endpoint.
 pub(crate) struct Quic {
     endpoint: quic::Endpoint,
     server: quic::ServerConfig,
-    client_tls: ClientTls,
+    /// The same with the transport's numbers, by the largest datagram that is tried, each with its own jitter: made as they are needed, and then used in turn.
+    servers: BTreeMap<(u16, usize), Arc<quic::ServerConfig>>,
+    accepted: usize,
+    dialling: Dialling,
     pub(crate) cids: CidMaker,
     listen: bool,
 }
 
-struct ClientTls {
+struct Dialling {
     certificate: tls::Certificate,
     env: Env,
 }
@@ -152,8 +160,7 @@ impl Quic {
         let mut server_tls = tls::server_config(&certificate, env.crypto.clone(), env.wall.clone())
             .map_err(|error| identity(error.to_string()))?;
         env.log_keys(&mut server_tls.key_log);
-        let server_tls =
-            quic::crypto::rustls::QuicServerConfig::try_from(server_tls).map_err(|error| identity(error.to_string()))?;
+        let server_tls = ServerTls::new(server_tls).map_err(|error| identity(error.to_owned()))?;
         let token_key = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(&random.seed());
         let mut server = quic::ServerConfig::new(Arc::new(server_tls), Arc::new(token_key));
         let mut tokens = quic::ValidationTokenConfig::default();
@@ -169,12 +176,15 @@ impl Quic {
         let reset_key = lasting_key(keypair, b"strait stateless resets", random);
         let mut config = quic::EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &reset_key)));
         let maker = cids.clone();
-        config.cid_generator(move || Box::new(maker.clone())).rng_seed(Some(random.seed()));
+        config
+            .cid_generator(move || Box::new(maker.clone()))
+            .rng_seed(Some(random.seed()))
+            .supported_versions(vec![session::VERSION]);
         // The bound is a constant that the QUIC crate accepts; its default would do as well.
         let _ = config.max_udp_payload_size(DATAGRAM_BYTES_MAX as u16);
         let endpoint = quic::Endpoint::new(Arc::new(config), listen.then(|| Arc::new(server.clone())), true, None);
-        let client_tls = ClientTls { certificate, env: env.clone() };
-        Ok(Quic { endpoint, server, client_tls, cids, listen })
+        let dialling = Dialling { certificate, env: env.clone() };
+        Ok(Quic { endpoint, server, servers: BTreeMap::new(), accepted: 0, dialling, cids, listen })
     }
 
     /// Whose a datagram may be, by its first bytes.
@@ -218,12 +228,12 @@ impl Quic {
         random: &mut Random,
     ) -> Result<(usize, Conn), DialError> {
         let found = Arc::new(OnceLock::new());
-        let ClientTls { certificate, env } = &self.client_tls;
+        let Dialling { certificate, env } = &self.dialling;
         let bad = |error: String| DialError::BadAddress(error);
         let mut tls = tls::client_config(certificate, Some(wanted), env.crypto.clone(), env.wall.clone(), found.clone())
             .map_err(|error| bad(error.to_string()))?;
         env.log_keys(&mut tls.key_log);
-        let tls = quic::crypto::rustls::QuicClientConfig::try_from(tls).map_err(|error| bad(error.to_string()))?;
+        let tls = ClientTls::new(tls).map_err(|error| bad(error.to_owned()))?;
         let mut config = quic::ClientConfig::new(Arc::new(tls));
         let mut first_id = [0; 16];
         random.fill(&mut first_id);
@@ -233,7 +243,7 @@ impl Quic {
             .initial_dst_cid_provider(Arc::new(move || ConnectionId::new(&first_id)));
         // The name is never sent (no SNI) and never looked at: identity is the key.
         let (handle, inner) = self.endpoint.connect(now, config, remote, "libp2p").map_err(|error| bad(error.to_string()))?;
-        Ok((slot(handle), Conn::new(handle, inner, Some(wanted), found, limits)))
+        Ok((slot(handle), Conn::new(handle, inner, Some((wanted, found)), limits)))
     }
 
     /// Begins a handshake with a stranger, to whom datagrams of up to `datagram_max` bytes are tried. `Err` may leave an answer in the buffer.
@@ -245,12 +255,27 @@ impl Quic {
         random: &mut Random,
         buffer: &mut Vec<u8>,
     ) -> Result<(usize, Conn), Option<quic::Transmit>> {
-        let mut server = self.server.clone();
-        server.transport_config(Arc::new(transport(limits, datagram_max, random)));
-        match self.endpoint.accept(stranger.0, now, buffer, Some(Arc::new(server))) {
-            Ok((handle, inner)) => Ok((slot(handle), Conn::new(handle, inner, None, Arc::default(), limits))),
+        let server = self.next_server(limits, datagram_max, random);
+        match self.endpoint.accept(stranger.0, now, buffer, Some(server)) {
+            Ok((handle, inner)) => Ok((slot(handle), Conn::new(handle, inner, None, limits))),
             Err(error) => Err(error.response),
         }
+    }
+
+    /// What the next stranger's connection runs on. Each kept one of its own, all connections together would have thousands that are as good as equal.
+    fn next_server(&mut self, limits: &Limits, datagram_max: u16, random: &mut Random) -> Arc<quic::ServerConfig> {
+        let at = self.accepted.checked_rem(JITTERS).unwrap_or(0);
+        self.accepted = self.accepted.wrapping_add(1);
+        let fresh = || {
+            let mut server = self.server.clone();
+            server.transport_config(Arc::new(transport(limits, datagram_max, random)));
+            Arc::new(server)
+        };
+        // There are three sizes at a time, one of them that of the largest link, which hardly ever changes.
+        if self.servers.len() >= JITTERS.saturating_mul(4) {
+            self.servers.clear();
+        }
+        self.servers.entry((datagram_max, at)).or_insert_with(fresh).clone()
     }
 
     /// Asks a stranger to prove its address. It must not have proved it before.
@@ -316,6 +341,7 @@ fn transport(limits: &Limits, datagram_max: u16, random: &mut Random) -> quic::T
     let mut discovery = quic::MtuDiscoveryConfig::default();
     discovery.upper_bound(datagram_max);
     let window = |bytes: u64| VarInt::from_u64(bytes).unwrap_or(VarInt::MAX);
+    let packets = usize::try_from(limits.packets_bytes).unwrap_or(usize::MAX);
     config
         .max_concurrent_bidi_streams(VarInt::from_u32(limits.streams_min))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
@@ -325,8 +351,9 @@ fn transport(limits: &Limits, datagram_max: u16, random: &mut Random) -> quic::T
         .send_window(limits.send_window_min)
         .crypto_buffer_size(CRYPTO_BYTES_MAX)
         .mtu_discovery_config(Some(discovery))
-        .datagram_receive_buffer_size(Some(PACKETS_BYTES))
-        .datagram_send_buffer_size(PACKETS_BYTES)
+        // Without it the peer is told that none are taken.
+        .datagram_receive_buffer_size(Some(packets).filter(|bytes| *bytes > 0))
+        .datagram_send_buffer_size(packets)
         .keep_alive_interval(Some(random.jitter(limits.keep_alive)))
         .max_idle_timeout(quic::IdleTimeout::try_from(limits.idle_timeout).ok())
         // Jittered, as what is not answered is sent again after multiples of it: many who dial a silent node together do not do that together too.
@@ -348,8 +375,8 @@ impl quic::TimeSource for Wall {
 pub(crate) struct Conn {
     handle: ConnectionHandle,
     inner: quic::Connection,
-    wanted: Option<PeerId>,
-    found: Arc<OnceLock<PeerId>>,
+    /// Who was dialled, and who answered instead.
+    wanted: Option<(PeerId, Arc<OnceLock<PeerId>>)>,
     idle_timeout: Duration,
     handshake_deadline: Duration,
     /// Work units of the frames received when they were last counted.
@@ -377,14 +404,13 @@ impl Conn {
     fn new(
         handle: ConnectionHandle,
         inner: quic::Connection,
-        wanted: Option<PeerId>,
-        found: Arc<OnceLock<PeerId>>,
+        wanted: Option<(PeerId, Arc<OnceLock<PeerId>>)>,
         limits: &Limits,
     ) -> Conn {
         let (idle_timeout, handshake_deadline) = (limits.idle_timeout, limits.handshake_deadline);
         let (path, fault) = (inner.remote_address(), Fault::None);
         let (work_in, stream_frames_in, room) = (0, 0, Room::new(limits.send_window_min));
-        Conn { handle, inner, wanted, found, idle_timeout, handshake_deadline, work_in, stream_frames_in, path, fault, room }
+        Conn { handle, inner, wanted, idle_timeout, handshake_deadline, work_in, stream_frames_in, path, fault, room }
     }
 
     /// Has the QUIC crate do something that a peer may have brought about. Should it panic, which is a bug in it, then this connection ends, and no
@@ -487,8 +513,7 @@ impl Conn {
     /// The peer's verified identity, once the handshake is complete.
     pub(crate) fn peer(&self) -> Option<PeerId> {
         let identity = self.inner.crypto_session().peer_identity()?;
-        let certificates = identity.downcast::<Vec<rustls::pki_types::CertificateDer<'static>>>().ok()?;
-        tls::peer_id_of(certificates.first()?).ok()
+        identity.downcast().ok().map(|peer| *peer)
     }
 
     pub(crate) fn remote(&self) -> SocketAddr {
@@ -542,51 +567,6 @@ impl Conn {
     pub(crate) fn port(&mut self, stream: u64) -> Port<'_> {
         let id = StreamId::from(VarInt::from_u64(stream).unwrap_or(VarInt::MAX));
         Port { inner: &mut self.inner, room: &mut self.room, id }
-    }
-
-    fn lost(&self, reason: &ConnectionError) -> Lost {
-        let words = |bytes: &[u8]| match bytes.is_empty() {
-            true => String::new(),
-            // The peer's words go to people and logs: cut, and without control characters.
-            false => format!(": {:?}", String::from_utf8_lossy(bytes.get(..64).unwrap_or(bytes))),
-        };
-        let wrong = match (self.wanted, self.found.get()) {
-            (Some(wanted), Some(found)) if wanted != *found => Some(DialError::WrongPeer { wanted, found: *found }),
-            _ => None,
-        };
-        let (closed, dial) = match reason {
-            ConnectionError::VersionMismatch => {
-                let text = "no common version of QUIC".to_owned();
-                (Closed::Broken(text.clone()), DialError::Incompatible(text))
-            }
-            ConnectionError::TransportError(error) => {
-                let text = error.to_string();
-                (Closed::Broken(text.clone()), DialError::Incompatible(text))
-            }
-            ConnectionError::ConnectionClosed(close) => {
-                let text = format!("{}{}", close.error_code, words(&close.reason));
-                let dial = match u64::from(close.error_code) {
-                    // CRYPTO_ERROR range, RFC 9001 section 4.8: 0x178 is "no application protocol".
-                    0x178 => DialError::Incompatible("it does not speak libp2p".to_owned()),
-                    _ => DialError::Refused(text.clone()),
-                };
-                (Closed::Broken(text), dial)
-            }
-            ConnectionError::ApplicationClosed(close) => {
-                let (code, reason) = (close.error_code.into_inner(), words(&close.reason));
-                let dial = DialError::Refused(format!("code {code}{reason}"));
-                (Closed::There { code, reason }, dial)
-            }
-            ConnectionError::Reset => (Closed::Forgotten, DialError::Refused("it reset the connection".to_owned())),
-            ConnectionError::TimedOut => {
-                (Closed::Silent(self.idle_timeout), DialError::NoAnswer { waited: self.handshake_deadline })
-            }
-            ConnectionError::LocallyClosed => (Closed::Here("closed"), DialError::Closing),
-            ConnectionError::CidsExhausted => (Closed::Here("out of connection ids"), DialError::Full("connection ids")),
-        };
-        // No frame is looked at before its packet was authenticated.
-        let breach = if matches!(reason, ConnectionError::TransportError(_)) { Blame::Peer } else { Blame::Nobody };
-        Lost { closed, dial: wrong.unwrap_or(dial), breach }
     }
 }
 

@@ -179,12 +179,15 @@ fn unusable(error: rustls::Error) -> TlsError {
     TlsError::Provider(error.to_string())
 }
 
-/// Our one certificate with its key, for rustls to show to everybody. rustls' usual ways to set it would parse the
+/// Our one certificate with its key, for rustls to show to everybody; loaded by the first provider that asks, and a node has one. rustls' usual ways to set it would parse the
 /// certificate by the rules of the web first.
 fn own_key(cert: &Certificate, provider: &CryptoProvider) -> Result<Arc<SingleCertAndKey>, TlsError> {
+    if let Some(own) = cert.loaded.get() {
+        return Ok(own.clone());
+    }
     let key = provider.key_provider.load_private_key(cert.private_key()).map_err(unusable)?;
     let own = CertifiedKey::new(vec![cert.der().clone()], key);
-    Ok(Arc::new(SingleCertAndKey::from(own)))
+    Ok(cert.loaded.get_or_init(|| Arc::new(SingleCertAndKey::from(own))).clone())
 }
 
 /// Lets rustls ask the node's wall clock for the date, instead of the system's.

@@ -117,6 +117,11 @@ impl Transport {
         either!(self, conn => Port::Quic(conn.port(stream)), pipe => Port::Yamux(pipe.piped.port(stream)))
     }
 
+    /// Gives back room that nothing needs now.
+    pub(crate) fn rest(&mut self) {
+        either!(self, conn => conn.rest(), pipe => pipe.piped.rest());
+    }
+
     /// Whether what has come may be opened now.
     pub(crate) fn wants_input(&self) -> bool {
         either!(self, _conn => true, pipe => pipe.piped.wants_input())

@@ -13,9 +13,11 @@ use crate::abuse::{ABUSE_ENTRY_BYTES, Abuse};
 use crate::error::ConfigError;
 
 /// Bytes that one QUIC connection takes when idle, TLS state and bookkeeping included. Measured with the allocator (`tests/ledger.rs`):
-/// 25 KB idle and at most 32 KB in a handshake that goes well; what is above that is for a peer that fills a CRYPTO buffer, or whose
-/// identify message (8 KiB, about twice that when decoded) is kept.
-pub const CONNECTION_BYTES: u64 = 56 << 10;
+/// 19 KB idle and at most 32 KB in a handshake that goes well; what is above that is for a peer that fills a CRYPTO buffer, or whose
+/// identify message (8 KiB, about twice that when decoded) is kept. Over a pipe it is 2 to 9 KB idle, and the rest helps to pay for the streams that a peer may
+/// open before the first is accepted: 240 KiB at the worst, of which what streams are set aside for QUIC pays for the most by default
+/// (`conn/yamux/stream_tests.rs`, `the_bound_is_within_what_a_connection_is_granted`).
+pub const CONNECTION_BYTES: u64 = 60 << 10;
 /// Bytes that one stream takes in our tables and in the QUIC crate's, without data: machine, state, entries of maps.
 pub const STREAM_BYTES: u64 = 2 << 10;
 /// A header that a machine asks for in one piece is at most so long. The longest is a multistream-select line or a varint.
@@ -34,12 +36,10 @@ pub const OUTBOX_BYTES_FIRST: usize = 128;
 pub const FRONT_BYTES_MAX: usize = 1500;
 /// The QUIC crate compacts a stream's out-of-order store when it holds this much more memory than data.
 pub const REASSEMBLY_SLACK_BYTES: u64 = 32 << 10;
-/// Worst allocated bytes for one byte of receive window: the byte, and compaction starts at 1.5 times the data.
+/// The same where it holds much data: worst allocated bytes for one byte of receive window, the byte, and compaction starts at 1.5 times the data.
 pub const WINDOW_FACTOR_HALVES: u64 = 5;
 /// The most that peers may buffer of out-of-order CRYPTO data (RFC 9000 section 7.5 asks for at least 4096).
 pub const CRYPTO_BYTES_MAX: usize = 16 << 10;
-/// What a QUIC connection may hold of packets (DATAGRAM frames) that wait to leave, and as much again of those that came and were not looked at yet.
-pub const PACKETS_BYTES: usize = 16 << 10;
 /// Bookkeeping of one queued datagram beside its bytes.
 pub const DATAGRAM_OVERHEAD_BYTES: u64 = 256;
 /// The largest UDP payload that we accept, and try to send where a link may carry it (`node/mtu.rs`): a jumbo frame of 9,000 bytes without the headers
@@ -195,14 +195,17 @@ const _: () = assert!(DATAGRAM_BYTES_MAX >= 1472, "a full Ethernet datagram over
 const _: () = assert!(TRANSMIT_BYTES_MAX >= DATAGRAM_BYTES_MAX && DATAGRAM_BYTES_MAX <= u16::MAX as usize);
 
 impl Limits {
-    /// Worst allocated bytes behind a receive window of `bytes`.
+    /// Worst allocated bytes behind a receive window of `bytes`, beside those behind its streams ([`Self::streams_cost`]). A stream's store is compacted
+    /// when it has more than [`REASSEMBLY_SLACK_BYTES`] too much, which its stream pays for, or 1.5 times its data if that is more: at the worst all data
+    /// is in one stream.
     pub fn receive_window_cost(bytes: u64) -> u64 {
-        bytes.saturating_mul(WINDOW_FACTOR_HALVES) / 2
+        let compacted = bytes.saturating_mul(WINDOW_FACTOR_HALVES) / 2;
+        bytes.max(compacted.saturating_sub(REASSEMBLY_SLACK_BYTES))
     }
 
     /// The widest receive window of which [`Self::receive_window_cost`] is at most `bytes`.
     pub(crate) fn receive_window_within(bytes: u64) -> u64 {
-        bytes.saturating_mul(2) / WINDOW_FACTOR_HALVES
+        bytes.min(bytes.saturating_add(REASSEMBLY_SLACK_BYTES).saturating_mul(2) / WINDOW_FACTOR_HALVES)
     }
 
     /// What one stream may have received and not read: an eighth of the largest connection window.
@@ -229,7 +232,7 @@ impl Limits {
     pub fn connection_floor(&self) -> u64 {
         [
             CONNECTION_BYTES,
-            (PACKETS_BYTES as u64).saturating_mul(2),
+            self.packets_bytes.saturating_mul(2),
             Self::receive_window_cost(self.receive_window_min),
             Self::send_window_cost(self.send_window_min),
             Self::streams_cost(u64::from(self.streams_min)),
@@ -337,6 +340,11 @@ impl Limits {
             ("streams_min is above streams_max", self.streams_min.into(), self.streams_max.into()),
             ("inbox_bytes_min is above inbox_bytes_max", self.inbox_bytes_min, self.inbox_bytes_max),
             ("retry_from is above handshakes_max", self.retry_from.into(), self.handshakes_max.into()),
+            (
+                "connections_sure is above connections_max and handshakes_max together",
+                self.connections_sure.into(),
+                self.places().into(),
+            ),
             ("handshakes_max is above connections_max", self.handshakes_max.into(), self.connections_max.into()),
             (
                 "keep_alive has to be below half of idle_timeout (ms)",
@@ -351,7 +359,15 @@ impl Limits {
                 return Err(ConfigError::Clash { what, low, high });
             }
         }
-        let not_zero = [
+        match self.not_zero().iter().find(|(_, value)| *value == 0) {
+            Some((what, _)) => Err(ConfigError::TooSmall { what }),
+            None => Ok(()),
+        }
+    }
+
+    /// What has to be above zero.
+    fn not_zero(&self) -> [(&'static str, u64); 14] {
+        [
             ("connections_max", u64::from(self.connections_max)),
             ("connections_per_peer_max", self.connections_per_peer_max.into()),
             ("dials_max", self.dials_max.into()),
@@ -366,11 +382,7 @@ impl Limits {
             ("delay_max (ms)", millis(self.delay_max)),
             ("progress_interval (ms)", millis(self.progress_interval)),
             ("abuse_interval (ms)", millis(self.abuse_interval)),
-        ];
-        match not_zero.iter().find(|(_, value)| *value == 0) {
-            Some((what, _)) => Err(ConfigError::TooSmall { what }),
-            None => Ok(()),
-        }
+        ]
     }
 }
 
@@ -402,6 +414,15 @@ mod tests {
         assert_eq!(limits.check(), Ok(()));
         limits.memory_bytes -= 1;
         assert!(limits.check().is_err());
+    }
+
+    #[test]
+    fn the_widest_window_within_a_cost_is_the_widest() {
+        for bytes in [0, 1, 4096, 20_000, 21_844, 21_845, 21_846, 21_847, 30_000, 1 << 20, (8 << 20) + 3] {
+            let window = Limits::receive_window_within(bytes);
+            assert!(Limits::receive_window_cost(window) <= bytes, "{bytes}");
+            assert!(Limits::receive_window_cost(window + 1) > bytes, "{bytes}");
+        }
     }
 
     #[test]

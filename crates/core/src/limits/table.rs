@@ -118,6 +118,9 @@ limits! {
         /// Slots: how many connections at once, established or being dialled. Beyond, `docs/admission.md` says who has to go. Handshakes of
         /// strangers have places of their own (`handshakes_max`), so that a full node can still be reached.
         connections_max: u32 = 512,
+        /// So many connections can always come, handshakes included: what those that are there have beyond what is set aside for each leaves room for them.
+        /// With less, whoever is there already may have grown into it, and newcomers are refused before all slots are taken.
+        connections_sure: u32 = 0,
         /// How many of these may be to one identity: two, when both sides dial at once, and one to replace a dead one.
         connections_per_peer_max: u32 = 3,
         /// How many dials for [`Node::connect`](crate::Node::connect) may be under way at once. Each holds a slot and what a connection has set aside. A
@@ -153,6 +156,9 @@ limits! {
         streams_min: u32 = 8,
         /// What that may grow to.
         streams_max: u32 = 256,
+        /// What a QUIC connection may hold of packets (DATAGRAM frames) that wait to leave, in bytes, and as much again of those that came and were not
+        /// looked at yet. 0: packets are not carried.
+        packets_bytes: u64 = 16 << 10,
         /// Received datagrams that may wait for a connection's turn, in bytes, from its floor.
         inbox_bytes_min: u64 = 64 << 10,
         /// The same when the node has spare memory.

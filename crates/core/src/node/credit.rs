@@ -47,6 +47,10 @@ impl Credit {
         Some(Credit { grant, ceiling, reserve, receive_window, send_window, streams, mark })
     }
 
+    pub(super) fn send_window(&self) -> u64 {
+        self.send_window
+    }
+
     /// Widens the receive window past its usual bound: doubled if that is granted, else by half of what the ceiling leaves, so that few
     /// jams lead to it, else by `step`. Returns the new one.
     pub(super) fn widen(&mut self, step: u64) -> Option<u64> {

@@ -28,6 +28,7 @@ mod depart;
 mod dial;
 #[cfg(test)]
 mod fault_tests;
+mod held;
 mod identity;
 mod jam;
 mod mobility;
@@ -36,6 +37,7 @@ mod packets;
 mod pipes;
 mod places;
 mod raw;
+mod rest;
 mod rivals;
 mod serve;
 mod shares;
@@ -302,6 +304,7 @@ impl Node {
         let Some(abuse_grant) = ledger.open(floor, floor).and_then(|account| account.grant(0)) else {
             return Err(ConfigError::TooSmall { what: "memory_bytes" });
         };
+        ledger.keep(config.limits.connection_floor().saturating_mul(config.limits.connections_sure.into()));
         Ok(Node {
             abuse: Abuse::new(config.limits.abuse_names_max, config.limits.abuse_interval, abuse_grant),
             dialling: Dialling::default(),

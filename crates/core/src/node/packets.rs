@@ -33,6 +33,9 @@ impl Node {
     /// [`PacketError`], when none can be sent at all.
     pub fn packet_bytes_max(&mut self, peer: &PeerId, def: &PacketProtocol) -> Result<usize, PacketError> {
         let slot = self.slot_of(peer).ok_or(PacketError::NotConnected)?;
+        if self.config.limits.packets_bytes == 0 {
+            return Err(PacketError::NotCarried);
+        }
         let conn = self.conn_mut(slot).ok_or(PacketError::NotConnected)?;
         let quic = conn.quic.as_quic().ok_or(PacketError::NotCarried)?;
         let carried = quic.packet_bytes_max().and_then(|most| most.checked_sub(TAG_BYTES)).ok_or(PacketError::NotCarried)?;

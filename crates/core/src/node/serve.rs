@@ -56,7 +56,9 @@ impl Node {
         self.rearm(slot);
         self.watch_for_jam(now, slot);
         self.send_later(slot);
-        let more = self.conn(slot).is_some_and(|conn| {
+        let more = self.conn_mut(slot).is_some_and(|conn| {
+            conn.note_flow(now);
+            conn.rest(now);
             (!conn.inbox.is_empty() && conn.quic.wants_input())
                 || conn.timer_due.is_some()
                 || !conn.ready.is_empty()
@@ -215,6 +217,7 @@ impl Node {
         };
         let name = conn.stream_ref(index);
         if let Some(stream) = conn.streams.get_mut(index) {
+            stream.io.stirred();
             if let Some(code) = stopped {
                 stream.io.peer_stopped.get_or_insert(code);
             }

@@ -11,6 +11,7 @@ use slab::Slab;
 
 use super::admission::Use;
 use super::credit::Credit;
+use super::held::Flow;
 use super::identity::Identity;
 use super::shares::Shares;
 use crate::budget::{Account, Grant};
@@ -136,6 +137,11 @@ impl Inbox {
 
     pub(super) fn granted(&self) -> u64 {
         self.grant.bytes()
+    }
+
+    /// Gives the room of what was here back.
+    pub(super) fn rest(&mut self) {
+        self.queue.shrink_to_fit();
     }
 }
 
@@ -346,6 +352,9 @@ pub(super) struct ConnState {
     pub(super) home: Option<SocketAddr>,
     /// Its peer has used up all changes of its address, and nobody was told yet.
     pub(super) moved_out: bool,
+    pub(super) flow: Flow,
+    /// When it was last seen to have a stream.
+    pub(super) busy: Instant,
 }
 
 /// What a new connection starts with.
@@ -412,6 +421,8 @@ impl ConnState {
             proved: false,
             home: None,
             moved_out: false,
+            flow: Flow::new(start.now),
+            busy: start.now,
         }
     }
 
@@ -423,6 +434,11 @@ impl ConnState {
     /// The path to its peer, as far as what is told over it is concerned.
     pub(super) fn path(&self) -> Path {
         Path::to(self.quic.remote().ip()).at_least(self.reach)
+    }
+
+    /// How many streams it has had, waiting ones included.
+    pub(super) fn serial(&self) -> u32 {
+        self.serial
     }
 
     pub(super) fn is_stranger(&self) -> bool {

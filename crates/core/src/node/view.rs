@@ -9,7 +9,7 @@ use super::state::{ConnState, Phase, Role};
 use crate::report::{ConnectionNow, Now, PeerNow, StreamsNow};
 
 impl Node {
-    /// What there is, in numbers. The time is in proportion to the connections.
+    /// What there is, in numbers. The time is in proportion to the streams.
     pub fn now(&self) -> Now {
         let limits = &self.config.limits;
         let mut now = Now {
@@ -20,6 +20,7 @@ impl Node {
             slots_max: limits.connections_max.into(),
             memory: self.ledger.committed(),
             memory_max: self.ledger.budget(),
+            memory_held: self.held(),
             starved: self.starved.len() as u64,
             book: self.book.bytes(),
             book_max: self.book.bytes_max(),

@@ -159,6 +159,10 @@ impl Inbox {
         }
     }
 
+    fn held(&self) -> u64 {
+        self.got.held()
+    }
+
     fn missing(&mut self, io: &mut StreamIo<'_>, begun: bool) -> Receive {
         if let Some(code) = io.peer_reset() {
             return Receive::Breach(Breach::Reset(code));
@@ -327,6 +331,10 @@ impl Client {
 }
 
 impl StreamMachine for Client {
+    fn held(&self) -> u64 {
+        self.inbox.held().saturating_add(self.out.as_ref().map_or(0, |out| out.message.len() as u64))
+    }
+
     fn drive(&mut self, io: &mut StreamIo<'_>) -> Next {
         let begun = *self.begun.get_or_insert(io.now());
         let total = self.def.total(io.limits());
@@ -420,6 +428,14 @@ pub const CODE_SLOW: u32 = 2;
 pub const CODE_DECLINED: u32 = 3;
 
 impl StreamMachine for Server {
+    fn held(&self) -> u64 {
+        match &self.state {
+            ServerState::Reading(inbox) => inbox.held(),
+            ServerState::Working => 0,
+            ServerState::Writing { out, .. } => out.message.len() as u64,
+        }
+    }
+
     fn drive(&mut self, io: &mut StreamIo<'_>) -> Next {
         let begun = *self.begun.get_or_insert(io.now());
         loop {

@@ -29,6 +29,8 @@ pub struct Now {
     pub memory: u64,
     /// How many may be.
     pub memory_max: u64,
+    /// Bytes that it holds for its peers now, as far as it knows: much less than it has promised.
+    pub memory_held: u64,
     /// Connections that wait for memory.
     pub starved: u64,
     /// Bytes that the address book holds.

@@ -48,6 +48,11 @@ impl Next {
 pub trait StreamMachine: Send {
     /// Goes as far as it can. Must be idempotent when nothing has changed.
     fn drive(&mut self, io: &mut StreamIo<'_>) -> Next;
+
+    /// Allocated bytes of messages that it keeps, about.
+    fn held(&self) -> u64 {
+        0
+    }
 }
 
 /// What the application tells a machine.

@@ -85,7 +85,12 @@ impl Net {
 
     /// The same over pipes that are secured as `security` says.
     pub fn over_pipes(limits: Vec<Limits>, security: &'static [&'static str]) -> Net {
-        let mut net = Net::new(limits);
+        Net::over_pipes_watched(limits, security, |_| {})
+    }
+
+    /// The same, with a hook that is told whose code runs.
+    pub fn over_pipes_watched(limits: Vec<Limits>, security: &'static [&'static str], on_node: fn(Option<usize>)) -> Net {
+        let mut net = Net::watched(limits, on_node);
         net.over_pipes = true;
         net.nodes.iter_mut().for_each(|node| node.set_pipe_security(security));
         net
@@ -361,8 +366,12 @@ fn node(number: usize, limits: Limits, now: Instant) -> Node {
 }
 
 fn seeded(number: usize, limits: Limits, now: Instant, seed: u8) -> Node {
+    seeded_with(number, limits, now, [seed; 32])
+}
+
+pub fn seeded_with(number: usize, limits: Limits, now: Instant, seed: [u8; 32]) -> Node {
     let config = Config { keypair: key(number), agent: format!("test/{number}"), limits, listen: true };
     let crypto = Arc::new(rustls::crypto::ring::default_provider());
-    let env = Env { seed: [seed; 32], crypto, wall: Arc::new(Date), key_log: None };
+    let env = Env { seed, crypto, wall: Arc::new(Date), key_log: None };
     Node::new(config, env, now).expect("the limits fit")
 }

@@ -183,7 +183,12 @@ impl Net {
                 self.put(pipe, 1 - end, answer);
             }
             Message::Connected => self.tell(pipe, end, PipeEvent::Connected),
-            Message::Data(data) => self.tell(pipe, end, PipeEvent::Data(BytesMut::from(&data[..]))),
+            Message::Data(data) => {
+                (self.on_node)(Some(node));
+                let data = BytesMut::from(&data[..]);
+                (self.on_node)(None);
+                self.tell(pipe, end, PipeEvent::Data(data));
+            }
             Message::End(how) => {
                 self.tell(pipe, end, PipeEvent::End(how));
             }

@@ -211,6 +211,14 @@ impl Noise {
         Ok(())
     }
 
+    /// Gives back room that nothing needs now.
+    pub(crate) fn rest(&mut self) {
+        self.opened.shrink_to_fit();
+        if self.out.is_empty() {
+            self.out = Vec::new();
+        }
+    }
+
     /// Allocated bytes beside this struct and the handshake's own state.
     pub(crate) fn held(&self) -> usize {
         let opened = self.opened.iter().fold(0usize, |sum, chunk| sum.saturating_add(chunk.len()));

@@ -111,6 +111,14 @@ impl Channel {
         }
     }
 
+    /// Gives back room that nothing needs now.
+    pub(crate) fn rest(&mut self) {
+        match self {
+            Channel::Noise(noise) => noise.rest(),
+            Channel::Tls(tls) => tls.rest(),
+        }
+    }
+
     pub(crate) fn held(&self) -> usize {
         match self {
             Channel::Noise(noise) => noise.held(),

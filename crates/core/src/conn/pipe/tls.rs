@@ -159,6 +159,11 @@ impl Tls {
         self.connection.send_close_notify();
     }
 
+    /// Gives back room that nothing needs now.
+    pub(crate) fn rest(&mut self) {
+        self.opened.shrink_to_fit();
+    }
+
     /// Bytes of plaintext that wait to be read.
     pub(crate) fn held(&self) -> usize {
         self.opened.iter().fold(0usize, |sum, chunk| sum.saturating_add(chunk.len()))

@@ -113,6 +113,14 @@ impl Room {
 }
 
 impl super::Conn {
+    /// Gives back room that nothing needs now.
+    pub(crate) fn rest(&mut self) {
+        // A map or set that was emptied keeps a node.
+        if self.room.waiting.is_empty() && self.room.held.is_empty() {
+            (self.room.waiting, self.room.held) = (BTreeMap::new(), BTreeSet::new());
+        }
+    }
+
     pub(crate) fn set_send_window(&mut self, bytes: u64) {
         self.room.set_window(bytes);
         self.room.look_again();

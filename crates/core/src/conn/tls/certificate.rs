@@ -1,9 +1,12 @@
 //! The certificate of libp2p's TLS: made once for a node, and read and checked for each peer.
 
+use std::sync::{Arc, OnceLock};
+
 use libp2p_identity::{Keypair, PeerId, PublicKey};
 use rcgen::PublicKeyData as _;
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer, UnixTime};
+use rustls::sign::SingleCertAndKey;
 use x509_parser::asn1_rs::{Any, Class, FromDer as _, OctetString, Sequence, Tag, ToDer as _};
 use x509_parser::certificate::{X509Certificate, X509CertificateParser};
 use x509_parser::nom::Parser as _;
@@ -45,6 +48,8 @@ const PKCS8_ED25519: [u8; 16] = [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06,
 pub struct Certificate {
     der: CertificateDer<'static>,
     seed: [u8; 32],
+    /// As the crypto provider has loaded it, which costs about as much as a signature: once for a node, not once for each dial.
+    pub(super) loaded: OnceLock<Arc<SingleCertAndKey>>,
 }
 
 impl std::fmt::Debug for Certificate {
@@ -80,7 +85,7 @@ impl Certificate {
         // Not critical: the specification leaves it open, and every peer reads it so.
         params.custom_extensions = vec![rcgen::CustomExtension::from_oid_content(&EXTENSION, content)];
         let der = params.self_signed(&key).map_err(make)?.der().clone();
-        Ok(Certificate { der, seed })
+        Ok(Certificate { der, seed, loaded: OnceLock::new() })
     }
 
     /// The certificate as it is sent, in DER.

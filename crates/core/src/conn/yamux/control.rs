@@ -50,6 +50,11 @@ impl Control {
         self.rtt = Some(rtt);
     }
 
+    /// Gives back room that nothing needs now.
+    pub(super) fn rest(&mut self) {
+        [&mut self.pongs, &mut self.refusals, &mut self.streams].into_iter().for_each(VecDeque::shrink_to_fit);
+    }
+
     pub(super) fn entries(&self) -> usize {
         self.pongs.capacity().saturating_add(self.refusals.capacity()).saturating_add(self.streams.capacity())
     }

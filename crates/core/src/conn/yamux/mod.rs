@@ -425,6 +425,20 @@ impl Session {
         self.said
     }
 
+    /// Gives back room that nothing needs now.
+    pub(crate) fn rest(&mut self) {
+        if self.streams.is_empty() {
+            // A map or set that was emptied keeps a node.
+            (self.streams, self.wanting) = (BTreeMap::new(), BTreeSet::new());
+        }
+        self.chunks.rest();
+        self.lanes.rest();
+        self.control.rest();
+        self.backlog.shrink_to_fit();
+        self.lingering.shrink_to_fit();
+        self.events.queue.shrink_to_fit();
+    }
+
     /// Memory that is held, in bytes.
     pub(crate) fn held(&self) -> u64 {
         let records = (self.streams.len() as u64).saturating_mul(RECORD_BYTES);

@@ -55,6 +55,13 @@ impl Chunks {
         }
     }
 
+    /// Gives back room that nothing needs now.
+    pub(super) fn rest(&mut self) {
+        if self.pinned.is_empty() {
+            self.pinned = BTreeMap::new();
+        }
+    }
+
     pub(super) fn put(&mut self, bytes: usize) {
         self.stored = self.stored.saturating_add(bytes as u64);
     }

@@ -42,6 +42,11 @@ impl Lanes {
         self.queues.iter().map(VecDeque::capacity).sum()
     }
 
+    /// Gives back room that nothing needs now.
+    pub(super) fn rest(&mut self) {
+        self.queues.iter_mut().for_each(VecDeque::shrink_to_fit);
+    }
+
     /// The lane whose turn it is: the most urgent, unless one has waited while a good deal passed it.
     fn turn(&self) -> Option<usize> {
         let waits = |lane: &usize| self.queues.get(*lane).is_some_and(|queue| !queue.is_empty());
