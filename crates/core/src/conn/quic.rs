@@ -9,6 +9,7 @@ mod cids;
 mod packets;
 mod port;
 mod room;
+mod vitals;
 mod work;
 
 use std::net::{IpAddr, SocketAddr};
@@ -25,6 +26,7 @@ use ring::{hkdf, hmac};
 use self::cids::CidMaker;
 pub(crate) use self::port::Port;
 use self::room::Room;
+pub(crate) use self::vitals::FRAME_NAMES;
 use self::work::frames_work;
 use super::event::{Blame, ConnEvent, Lost};
 use super::tls;

@@ -26,6 +26,7 @@ use crate::proto::{Priority, Registry, Request, StreamProtocol, identify, ping};
 use crate::report::{Carrier, Counters, Totals};
 use crate::stream::{IoState, Moved, StreamMachine, Waits};
 use crate::topic::TopicId;
+use crate::trace::Trace;
 use crate::wake::Armed;
 
 /// Names a connection for as long as it lives. Names are never used again.
@@ -346,6 +347,8 @@ pub(super) struct ConnState {
     pub(super) home: Option<SocketAddr>,
     /// Its peer has used up all changes of its address, and nobody was told yet.
     pub(super) moved_out: bool,
+    /// Those who want to know all that happens on it: nearly always nobody.
+    pub(super) traces: Vec<Trace>,
 }
 
 /// What a new connection starts with.
@@ -412,6 +415,7 @@ impl ConnState {
             proved: false,
             home: None,
             moved_out: false,
+            traces: Vec::new(),
         }
     }
 
