@@ -44,12 +44,13 @@ pub(super) async fn trace(args: Trace) -> Result<(), Failure> {
     let status = client::follow(admin, &path, args.lasts, |status, bytes| match status {
         200 => {
             let mut out = std::io::stdout().lock();
-            out.write_all(bytes).and_then(|()| out.flush()).map_err(|error| {
-                unwritten = Some(Failure::disk("write to stdout", &error));
-                error
-            })
+            let written = out.write_all(bytes).and_then(|()| out.flush());
+            written.inspect_err(|error| unwritten = Some(Failure::disk("write to stdout", error)))
         }
-        _ => Ok(said.extend_from_slice(bytes)),
+        _ => {
+            said.extend_from_slice(bytes);
+            Ok(())
+        }
     });
     let status = status.await;
     if let Some(failure) = unwritten {
