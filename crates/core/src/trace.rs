@@ -261,6 +261,7 @@ mod tests {
         }
     }
 
+    #[allow(clippy::disallowed_methods, reason = "any instant will do to start from")]
     fn trace(bytes_max: u64) -> (Trace, Kept, Instant) {
         let (kept, now) = (Kept(Arc::new(Mutex::new((String::new(), Taken::Yes)))), Instant::now());
         let (peer, age, date) = (PeerId::random(), Duration::ZERO, Duration::from_secs(1));
