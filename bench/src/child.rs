@@ -116,7 +116,7 @@ async fn role(args: Args) -> Result<()> {
 
 async fn serve(link: Link, stack: Stack, case: Case) -> Result<()> {
     match stack {
-        Stack::Strait | Stack::StraitCurrent | Stack::StraitTls | Stack::StraitNoise => {
+        Stack::Strait | Stack::StraitCurrent | Stack::StraitScraped | Stack::StraitTls | Stack::StraitNoise => {
             server(link, peers::strait::serve(stack, case).await?).await
         }
         Stack::Quinn | Stack::QuinnCurrent => server(link, peers::quinn::serve(case).await?).await,
@@ -134,7 +134,7 @@ async fn serve(link: Link, stack: Stack, case: Case) -> Result<()> {
 
 async fn connect(link: Link, stack: Stack, case: Case, address: &str) -> Result<()> {
     match stack {
-        Stack::Strait | Stack::StraitCurrent | Stack::StraitTls | Stack::StraitNoise => {
+        Stack::Strait | Stack::StraitCurrent | Stack::StraitScraped | Stack::StraitTls | Stack::StraitNoise => {
             client::<Strait>(link, case, address).await
         }
         Stack::Quinn | Stack::QuinnCurrent => client::<Quinn>(link, case, address).await,

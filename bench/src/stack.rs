@@ -13,6 +13,8 @@ pub(crate) enum Stack {
     Strait,
     /// strait, current-thread runtime.
     StraitCurrent,
+    /// As `strait`, with an admin port that is asked for its metrics every second: runs only where it is asked for.
+    StraitScraped,
     /// quinn, multi-thread runtime with two workers.
     Quinn,
     /// quinn, current-thread runtime.
@@ -66,7 +68,7 @@ pub(crate) enum Family {
 impl Family {
     /// The stacks of it.
     pub(crate) fn stacks(self) -> Vec<Stack> {
-        Stack::value_variants().iter().copied().filter(|stack| stack.family() == self).collect()
+        Stack::value_variants().iter().copied().filter(|stack| stack.family() == self && *stack != Stack::StraitScraped).collect()
     }
 
     /// The one that ratios are taken against.
@@ -95,7 +97,7 @@ impl Stack {
 
     /// Whether this is strait itself, under either runtime and over whatever.
     pub(crate) fn is_strait(self) -> bool {
-        matches!(self, Stack::Strait | Stack::StraitCurrent | Stack::StraitTls | Stack::StraitNoise)
+        matches!(self, Stack::Strait | Stack::StraitCurrent | Stack::StraitScraped | Stack::StraitTls | Stack::StraitNoise)
     }
 
     /// What strait is called that runs as this does: over the same transport, secured the same way, under the same runtime where strait has that.
@@ -139,7 +141,7 @@ impl Stack {
     /// The crate whose version says what it is.
     pub(crate) fn krate(self) -> &'static str {
         match self {
-            Stack::Strait | Stack::StraitCurrent | Stack::StraitTls | Stack::StraitNoise => "strait",
+            Stack::Strait | Stack::StraitCurrent | Stack::StraitScraped | Stack::StraitTls | Stack::StraitNoise => "strait",
             Stack::Quinn | Stack::QuinnCurrent => "quinn",
             #[cfg(feature = "noq")]
             Stack::Noq | Stack::NoqCurrent => "noq",

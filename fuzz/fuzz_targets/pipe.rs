@@ -19,6 +19,6 @@ static NOW: OnceLock<Instant> = OnceLock::new();
 // What strangers send before anything is encrypted: nobody is believed, and little is held.
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let crypto = Arc::new(rustls::crypto::ring::default_provider());
-    let env = Env { seed: [7; 32], crypto, wall: Arc::new(Date), key_log: None };
+    let env = Env { seed: [7; 32], crypto, wall: Arc::new(Date), key_log: None, traces: None };
     strait_core::conn::fuzz_pipe(bytes, &env, *NOW.get_or_init(Instant::now));
 });

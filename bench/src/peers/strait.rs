@@ -2,7 +2,8 @@
 //! and ping not at all during the measured part.
 
 use std::{
-    net::IpAddr,
+    io::{Read as _, Write as _},
+    net::{IpAddr, SocketAddr, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -16,6 +17,7 @@ use ::strait::{
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use strait_admin::Admin;
 
 use super::{Client, REPLY, REQUEST, Serving, Writes, blob, check_count, chunk, paced, parallel, writes};
 use crate::{
@@ -49,6 +51,8 @@ const BULK_UNBOUND: StreamProtocol = StreamProtocol { per_peer_max: u16::MAX, ..
 struct Address {
     peer: String,
     at: Vec<String>,
+    /// Where its metrics are asked for, if they are.
+    admin: Option<SocketAddr>,
 }
 
 fn node(ip: IpAddr) -> Builder {
@@ -98,7 +102,16 @@ pub(crate) async fn serve(stack: Stack, case: Case) -> Result<(String, Node)> {
         })?;
     }
     let at = node.listen_addrs().iter().map(Multiaddr::to_string).filter(|at| at.contains("/tcp/") == stack.is_tcp()).collect();
-    let address = Address { peer: node.peer_id().to_string(), at };
+    let admin = match stack {
+        Stack::StraitScraped => {
+            let listener = Admin::bind((ip, 0).into()).await?;
+            let at = listener.local_addr()?;
+            tokio::spawn(Admin::new(node.clone()).serve(listener));
+            Some(at)
+        }
+        _ => None,
+    };
+    let address = Address { peer: node.peer_id().to_string(), at, admin };
     Ok((serde_json::to_string(&address)?, node))
 }
 
@@ -113,6 +126,28 @@ async fn swallow(stream: Stream) -> Result<()> {
     Ok(())
 }
 
+/// How often metrics are asked for: more often than anybody does.
+const SCRAPE_EVERY: Duration = Duration::from_secs(1);
+
+/// Asks for metrics again and again, as Prometheus does. What does not work ends the run: it would have measured nothing.
+fn scrape(admin: SocketAddr) {
+    loop {
+        let asked = || -> Result<String> {
+            let mut stream = TcpStream::connect(admin)?;
+            write!(stream, "GET /metrics HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n")?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok(answer)
+        };
+        let answer = asked();
+        if !answer.as_ref().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200") && answer.ends_with("# EOF\n")) {
+            eprintln!("the metrics cannot be had: {answer:?}");
+            std::process::exit(1);
+        }
+        std::thread::sleep(SCRAPE_EVERY);
+    }
+}
+
 /// A client with one connection.
 pub(crate) struct Strait {
     node: Arc<Node>,
@@ -125,6 +160,10 @@ impl Client for Strait {
         let address: Address = serde_json::from_str(address)?;
         let server: PeerId = address.peer.parse()?;
         let at = address.at.iter().map(|at| at.parse()).collect::<Result<Vec<Multiaddr>, _>>()?;
+        if let Some(admin) = address.admin {
+            // In the client's process, which pays for asking; the server pays for the answer.
+            std::thread::spawn(move || scrape(admin));
+        }
         Self::dial(server, at).await
     }
 

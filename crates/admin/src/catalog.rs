@@ -98,6 +98,8 @@ const NODE: &[(&str, &str)] = &[
     ("records", "How many signed addresses of peers were accepted?"),
     ("records_refused", "Do peers send signed addresses that are forged or old?"),
     ("addresses_out_of_scope", "Do peers tell addresses that lead elsewhere from here?"),
+    ("traces", "Does somebody trace connections now, which costs time for each packet?"),
+    ("traces_cut", "Was what there was to tell more than the traces could hold?"),
 ];
 
 /// By protocol, by the name in [`PerProtocol`].

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Empty};
 use hyper::Request;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -20,21 +20,46 @@ const WITHIN: Duration = Duration::from_secs(10);
 /// # Errors
 /// Nobody listens there, it is something else, or it takes longer than 10 s.
 pub async fn get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
-    tokio::time::timeout(WITHIN, ask(address, path))
+    let mut body = Vec::new();
+    let status = follow(address, path, Duration::ZERO, |_, bytes| {
+        if body.len() + bytes.len() > ANSWER_BYTES_MAX {
+            return Err(io::Error::other("the answer is too large"));
+        }
+        body.extend_from_slice(bytes);
+        Ok(())
+    });
+    let status = status.await?;
+    Ok((status, String::from_utf8(body).map_err(io::Error::other)?))
+}
+
+/// Asks for a path and hands over the answer as it comes, with its status: one that goes on for `lasts`. Returns the status.
+///
+/// # Errors
+/// Nobody listens there, it is something else, it takes 10 s longer than that, or `take` has failed.
+pub async fn follow(
+    address: SocketAddr,
+    path: &str,
+    lasts: Duration,
+    take: impl FnMut(u16, &[u8]) -> io::Result<()>,
+) -> io::Result<u16> {
+    tokio::time::timeout(WITHIN.saturating_add(lasts), ask(address, path, take))
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer within 10 s"))?
 }
 
-async fn ask(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
+async fn ask(address: SocketAddr, path: &str, mut take: impl FnMut(u16, &[u8]) -> io::Result<()>) -> io::Result<u16> {
     let stream = TcpStream::connect(address).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
     let request = Request::get(path).header("host", address.to_string()).body(Empty::<Bytes>::new()).map_err(io::Error::other)?;
     let answer = async {
-        let answer = sender.send_request(request).await.map_err(io::Error::other)?;
+        let mut answer = sender.send_request(request).await.map_err(io::Error::other)?;
         let status = answer.status().as_u16();
-        let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(io::Error::other)?.to_bytes();
-        let text = String::from_utf8(body.into()).map_err(io::Error::other)?;
-        Ok((status, text))
+        while let Some(frame) = answer.body_mut().frame().await {
+            if let Some(bytes) = frame.map_err(io::Error::other)?.data_ref() {
+                take(status, bytes)?;
+            }
+        }
+        Ok(status)
     };
     tokio::pin!(answer);
     tokio::select! {

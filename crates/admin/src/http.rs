@@ -3,25 +3,25 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde_json::Value;
-use strait::Node;
+use strait::{Node, Of, TraceError};
 use strait_core::PeerId;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::metrics::{self, Snapshot};
-use crate::{explain, show};
+use crate::show;
+use crate::trace::{self, Body};
 
 /// Connections at once. What comes beyond is closed at once: whoever holds these without end has them for a minute each.
 pub const CONNECTIONS_MAX: usize = 64;
@@ -34,6 +34,7 @@ const LIFETIME: Duration = Duration::from_secs(60);
 /// When no connection can be accepted, for want of descriptors, it is tried again after this.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
+const TRACE: &str = "/trace.sqlog";
 const PAGE: &str = include_str!("../page/index.html");
 const STYLE: &str = include_str!("../page/page.css");
 const SCRIPT: &str = include_str!("../page/page.js");
@@ -46,15 +47,14 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 #[derive(Clone)]
 pub struct Admin {
     node: Node,
-    since: Instant,
     /// Whether the names that requests call this machine are looked at.
     strict: bool,
 }
 
 impl Admin {
-    /// Answers about `node`, which began just now.
+    /// Answers about `node`.
     pub fn new(node: Node) -> Admin {
-        Admin { node, since: Instant::now(), strict: true }
+        Admin { node, strict: true }
     }
 
     /// Listens at an address, for [`serve`](Self::serve).
@@ -91,18 +91,23 @@ impl Admin {
     }
 
     async fn connection(self, stream: TcpStream) {
+        let traces = AtomicBool::new(false);
         let service = service_fn(|request: Request<Incoming>| {
             let answer = self.answer(&request);
+            traces.fetch_or(request.uri().path() == TRACE, Relaxed);
             async move { Ok::<_, Infallible>(answer) }
         });
         let mut http = hyper::server::conn::http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(HEAD_BYTES_MAX);
-        // How a connection of somebody else has ended is nothing to tell.
-        let _ = tokio::time::timeout(LIFETIME, http.serve_connection(TokioIo::new(stream), service)).await;
+        let mut serving = pin!(http.serve_connection(TokioIo::new(stream), service));
+        // How a connection of somebody else has ended is nothing to tell. A trace lasts for as long as it was asked for.
+        if tokio::time::timeout(LIFETIME, serving.as_mut()).await.is_err() && traces.load(Relaxed) {
+            let _ = tokio::time::timeout(trace::LASTS_MAX, serving).await;
+        }
     }
 
     /// The answer to one request.
-    fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+    fn answer<B>(&self, request: &Request<B>) -> Response<Body> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD: nothing can be changed here\n");
             answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -115,47 +120,70 @@ impl Admin {
             );
         }
         match request.uri().path() {
-            "/metrics" => answer(StatusCode::OK, metrics::CONTENT_TYPE, Snapshot::of(&self.node, self.since.elapsed()).encode()),
+            "/metrics" => answer(StatusCode::OK, metrics::CONTENT_TYPE, Snapshot::of(&self.node, self.node.uptime()).encode()),
             "/healthz" => self.health(),
             "/readyz" => self.readiness(),
-            "/now.json" => json(&show::now(&self.node, self.since.elapsed())),
+            "/now.json" => json(show::now(&self.node, self.node.uptime()).to_string()),
             "/explain.json" => self.explain(request.uri().query().unwrap_or_default()),
+            TRACE => self.trace(request.uri().query().unwrap_or_default()),
             "/" | "/index.html" => answer(StatusCode::OK, "text/html; charset=utf-8", PAGE),
             "/page.css" => answer(StatusCode::OK, "text/css; charset=utf-8", STYLE),
             "/charts.js" => answer(StatusCode::OK, "text/javascript; charset=utf-8", CHARTS),
             "/page.js" => answer(StatusCode::OK, "text/javascript; charset=utf-8", SCRIPT),
-            _ => text(StatusCode::NOT_FOUND, "there are /, /metrics, /healthz, /readyz, /now.json and /explain.json\n"),
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "there are /, /metrics, /healthz, /readyz, /now.json, /explain.json and /trace.sqlog\n",
+            ),
         }
     }
 
-    fn health(&self) -> Response<Full<Bytes>> {
+    fn health(&self) -> Response<Body> {
         match self.node.is_running() {
             true => text(StatusCode::OK, "ok\n"),
             false => text(StatusCode::SERVICE_UNAVAILABLE, "the node has stopped; start the process again\n"),
         }
     }
 
-    fn readiness(&self) -> Response<Full<Bytes>> {
+    fn readiness(&self) -> Response<Body> {
         match self.node.is_running() && !self.node.now().closing {
             true => text(StatusCode::OK, "ready\n"),
             false => text(StatusCode::SERVICE_UNAVAILABLE, "the node is closing: it takes nobody new\n"),
         }
     }
 
-    fn explain(&self, query: &str) -> Response<Full<Bytes>> {
+    fn explain(&self, query: &str) -> Response<Body> {
         let Ok(of) = wanted(query) else {
             return text(StatusCode::BAD_REQUEST, "ask for /explain.json, or with ?peer=PEERID, or with ?protocol=NAME\n");
         };
-        json(&explain::of(&self.node, self.since.elapsed(), &of).to_json())
+        let explained = match of {
+            Of::Node => self.node.explain(),
+            Of::Peer(peer) => self.node.explain_peer(peer),
+            Of::Protocol(name) => self.node.explain_protocol(&name),
+        };
+        json(explained.to_json())
+    }
+
+    /// Traces a connection for as long as it was asked for. Nothing changes by that but the time that each of its packets takes.
+    fn trace(&self, query: &str) -> Response<Body> {
+        let Some(wanted) = trace::wanted(query) else {
+            return text(StatusCode::BAD_REQUEST, trace::USAGE);
+        };
+        match self.node.trace(wanted.peer, wanted.bytes_max) {
+            Ok(trace) => answer(StatusCode::OK, "application/qlog+json-seq", Body::following(trace, wanted.lasts)),
+            Err(TraceError::NotConnected) => text(StatusCode::NOT_FOUND, "this peer is not connected\n"),
+            Err(TraceError::TooMany) => {
+                text(StatusCode::SERVICE_UNAVAILABLE, "there are too many traces already; end one of them\n")
+            }
+        }
     }
 }
 
 /// What `/explain.json` is asked for.
-fn wanted(query: &str) -> Result<explain::Of, ()> {
+fn wanted(query: &str) -> Result<Of, ()> {
     match query.split_once('=') {
-        None if query.is_empty() => Ok(explain::Of::Node),
-        Some(("peer", id)) => id.parse::<PeerId>().map(explain::Of::Peer).map_err(|_| ()),
-        Some(("protocol", name)) => decoded(name).map(explain::Of::Protocol).ok_or(()),
+        None if query.is_empty() => Ok(Of::Node),
+        Some(("peer", id)) => id.parse::<PeerId>().map(Of::Peer).map_err(|_| ()),
+        Some(("protocol", name)) => decoded(name).map(Of::Protocol).ok_or(()),
         _ => Err(()),
     }
 }
@@ -189,16 +217,16 @@ fn names_this_machine(host: &HeaderValue) -> bool {
     name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
 }
 
-fn json(value: &Value) -> Response<Full<Bytes>> {
-    answer(StatusCode::OK, "application/json", value.to_string())
+fn json(text: String) -> Response<Body> {
+    answer(StatusCode::OK, "application/json", text)
 }
 
-fn text(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
+fn text(status: StatusCode, text: &'static str) -> Response<Body> {
     answer(status, "text/plain; charset=utf-8", text)
 }
 
-fn answer(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut answer = Response::new(Full::new(body.into()));
+fn answer(status: StatusCode, kind: &'static str, body: impl Into<Body>) -> Response<Body> {
+    let mut answer = Response::new(body.into());
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     for (name, value) in [
@@ -232,7 +260,7 @@ mod tests {
         for wrong in ["%", "%2", "%zz", "%ff"] {
             assert_eq!(decoded(wrong), None, "{wrong}");
         }
-        assert_eq!(wanted("protocol=%2Fa"), Ok(explain::Of::Protocol("/a".to_owned())));
-        assert_eq!((wanted(""), wanted("peer=nobody"), wanted("x")), (Ok(explain::Of::Node), Err(()), Err(())));
+        assert_eq!(wanted("protocol=%2Fa"), Ok(Of::Protocol("/a".to_owned())));
+        assert_eq!((wanted(""), wanted("peer=nobody"), wanted("x")), (Ok(Of::Node), Err(()), Err(())));
     }
 }

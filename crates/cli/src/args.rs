@@ -13,7 +13,7 @@ use strait_core::{Multiaddr, PeerId};
 
 use crate::exit::TABLE;
 use crate::forward::{Local, Target};
-pub use look::{Explain, Top};
+pub use look::{Explain, Top, Trace};
 pub use node::NodeArgs;
 pub use topics::{Publish, VALUE_BYTES_MAX, Watch};
 
@@ -51,6 +51,8 @@ pub enum Command {
     Top(Top),
     /// Explain a running node, one of its peers or a protocol in words
     Explain(Explain),
+    /// Trace what a running node does on the connection to one of its peers: qlog, on stdout
+    Trace(Trace),
     /// Show it all on this machine: two receivers, one of them killed and started again, and a peer that floods
     Demo(Demo),
 }

@@ -3,33 +3,10 @@
 
 mod common;
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 
 use common::command::*;
 use common::tcp::*;
-
-/// A node with its admin port, its ticket, and where that port is.
-fn node(more: &[&str]) -> (Running, String, SocketAddr) {
-    let (running, lines) = Running::lines(&[&["node", "--admin", "127.0.0.1:0"], more].concat(), 1);
-    let said = running.says("What it does: http://");
-    let admin = said.split("http://").nth(1).and_then(|rest| rest.trim_end_matches('/').parse().ok()).expect("an address");
-    (running, lines[0].clone(), admin)
-}
-
-fn get(admin: SocketAddr, path: &str) -> String {
-    let mut tcp = connect(&admin.to_string());
-    let _ = tcp.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes());
-    let mut answer = String::new();
-    let _ = tcp.read_to_string(&mut answer);
-    answer
-}
-
-fn has(admin: SocketAddr, line: &str) -> bool {
-    get(admin, "/metrics").lines().any(|other| other == line)
-}
-
-const ALONE: &[&str] = &["--ephemeral", "--listen", "127.0.0.1:0"];
 
 fn ends_within_a_minute(running: &mut Running) -> Option<i32> {
     let mut ended = None;
@@ -55,13 +32,13 @@ fn what_is_under_way_finishes_after_the_first_sigterm() {
     let mut tcp = connect(&ports[0]);
     assert!(echoes(&mut tcp, 1).unwrap());
     for line in ["strait_peers 1", "strait_ready 1", "strait_limit{name=\"drain_deadline\"} 50.0"] {
-        assert!(has(admin, line), "{line} is not in {}", get(admin, "/metrics"));
+        assert!(has(admin, line), "{line} is not in {}", asked(admin, "/metrics"));
     }
-    assert!(get(admin, "/readyz").starts_with("HTTP/1.1 200"));
+    assert!(asked(admin, "/readyz").starts_with("HTTP/1.1 200"));
     signal(&running.child, "TERM");
     running.says("Stopping");
-    until("the node is not ready any more", || get(admin, "/readyz").starts_with("HTTP/1.1 503"));
-    assert!(get(admin, "/healthz").starts_with("HTTP/1.1 200"), "it is well, and closes");
+    until("the node is not ready any more", || asked(admin, "/readyz").starts_with("HTTP/1.1 503"));
+    assert!(asked(admin, "/healthz").starts_with("HTTP/1.1 200"), "it is well, and closes");
     assert!(echoes(&mut tcp, 2).unwrap(), "what was under way goes on");
     tcp.shutdown(Shutdown::Both).unwrap();
     assert_eq!(ends_within_a_minute(&mut running), Some(0), "{}", running.said());

@@ -7,6 +7,8 @@ use std::time::Duration;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
+use crate::trace::Traces;
+
 /// A clock that tells the date. Used only where a protocol's bytes carry a date: QUIC address tokens, and the numbers of signed
 /// peer records, which have to grow over restarts.
 pub trait WallClock: Send + Sync + std::fmt::Debug {
@@ -25,6 +27,8 @@ pub struct Env {
     pub wall: Arc<dyn WallClock>,
     /// Told the secrets of each TLS session: for whoever wants to read a capture of this node's own traffic, and otherwise `None`.
     pub key_log: Option<Arc<dyn rustls::KeyLog>>,
+    /// Which connections are traced from their beginning: for whoever looks for why they do what they do, and otherwise `None`.
+    pub traces: Option<Arc<dyn Traces>>,
 }
 
 impl Env {
@@ -83,6 +87,7 @@ pub(crate) mod testing {
     }
 
     pub(crate) fn env(byte: u8) -> Env {
-        Env { seed: [byte; 32], crypto: Arc::new(rustls::crypto::ring::default_provider()), wall: Arc::new(Date), key_log: None }
+        let crypto = Arc::new(rustls::crypto::ring::default_provider());
+        Env { seed: [byte; 32], crypto, wall: Arc::new(Date), key_log: None, traces: None }
     }
 }

@@ -15,6 +15,7 @@ pub mod conn;
 mod env;
 mod error;
 pub mod evict;
+pub mod json;
 pub mod limits;
 mod message;
 mod node;
@@ -23,6 +24,7 @@ pub mod proto;
 mod report;
 pub mod stream;
 pub mod topic;
+mod trace;
 pub mod turn;
 mod wake;
 
@@ -44,4 +46,5 @@ pub use report::{
     Audit, BOUNDS_US, Carrier, ConnectionNow, Counters, Histogram, Latency, Now, PeerNow, PerCarrier, PerProtocol, StreamsNow,
     Totals,
 };
+pub use trace::{Taken, TraceSink, Traces};
 pub use wake::Why;

@@ -21,7 +21,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("strait", &["strait-wire", "strait-core"], &[]),
     ("admin", &["strait-core", "strait"], &[]),
     ("cli", &["strait-wire", "strait-core", "strait", "strait-admin"], &["strait-sim"]),
-    ("sim", &["strait-wire", "strait-core", "strait"], &["strait-adversary"]),
+    ("sim", &["strait-wire", "strait-core", "strait"], &["strait-adversary", "strait-admin"]),
     // What attacks strait shares nothing with it.
     ("adversary", &[], &[]),
 ];

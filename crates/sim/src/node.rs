@@ -242,6 +242,7 @@ impl World {
             crypto: crypto::provider(self.seed(), start),
             wall: Arc::new(Wall(self.clock())),
             key_log: None,
+            traces: None,
         };
         let (names, spawner) = (self.names.clone(), self.spawner_of(id));
         let runtime = SimRuntime { start: self.start(), clock: self.clock(), names, spawner };

@@ -23,6 +23,7 @@ use crate::resolver::Resolver;
 use crate::runtime::{Lookup, Runtime, Task};
 use crate::shared::Shared;
 use crate::tcp::Tcp;
+use crate::trace::QlogDir;
 use crate::turn::{DriverCounters, Ports, Rest, Turn};
 
 /// Kernel buffers that are asked for: 64 handshakes at once or a burst of bulk overflow the usual 208 KiB. The system may give less.
@@ -86,7 +87,9 @@ pub fn system_env() -> Result<Env, StartError> {
     crypto.cipher_suites.sort_by_key(|suite| suite.suite() != rustls::CipherSuite::TLS13_AES_128_GCM_SHA256);
     let mut seed = [0; 32];
     crypto.secure_random.fill(&mut seed).map_err(|_| StartError::Random)?;
-    Ok(Env { seed, crypto: Arc::new(crypto), wall: Arc::new(SystemClock), key_log: key_log() })
+    let wall = Arc::new(SystemClock);
+    let traces = QlogDir::named(wall.unix_time());
+    Ok(Env { seed, crypto: Arc::new(crypto), wall, key_log: key_log(), traces })
 }
 
 /// One UDP socket.
@@ -258,6 +261,7 @@ impl Ports for Sockets {
             segment_size: transmit.segment_size,
             src_ip: transmit.src_ip,
         };
+        let calls = self.counters.send_calls;
         let mut attempt = || {
             socket.io.try_io(Interest::WRITABLE, || {
                 self.counters.send_calls += 1;
@@ -271,7 +275,8 @@ impl Ports for Sockets {
         };
         match sent {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                self.counters.send_blocked += 1;
+                // Without a call it is only that nobody has looked yet whether there is room, as at the start.
+                self.counters.send_blocked += u64::from(self.counters.send_calls != calls);
                 false
             }
             Err(error) => {

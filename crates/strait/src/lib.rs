@@ -41,6 +41,7 @@ mod builder;
 mod connect;
 mod driver;
 mod error;
+mod explain;
 mod handler;
 #[cfg(target_os = "linux")]
 mod icmp;
@@ -53,12 +54,14 @@ mod shared;
 mod stream;
 mod tcp;
 mod topic;
+mod trace;
 pub mod turn;
 mod watch;
 
 pub use address::{Way, quic_address, socket_address, tcp_address};
 pub use builder::{Builder, TcpSecurity};
 pub use error::{ConnectError, OpenError, PingError, ServeError, StartError};
+pub use explain::{Explanation, Of, Sentence};
 pub use handler::{Incoming, IntoReply};
 pub use node::{Node, Stop};
 pub use packets::{Packet, Packets};
@@ -76,6 +79,7 @@ pub use topic::{
     Change, Codec, Interest, Interruption, Kind, Known, Latest, Line, Lines, Merged, Mirror, Publisher, Shown, SubscribeError,
     Subscription, Topic,
 };
+pub use trace::{QLOG_FILE_BYTES_MAX, QLOG_FILES_MAX, TRACE_WAITING_BYTES_MAX, TRACES_MAX, Trace, TraceError};
 pub use turn::DriverCounters;
 
 /// What a driver needs beside the nodes: for those who write another one, as the simulator does.

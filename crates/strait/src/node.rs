@@ -366,6 +366,11 @@ impl Node {
         self.shared().lock().core.peer_now(now, &peer)
     }
 
+    /// How long ago it was made.
+    pub fn uptime(&self) -> Duration {
+        self.shared().runtime.now().saturating_duration_since(self.shared().since)
+    }
+
     /// The limits that it keeps to.
     pub fn limits(&self) -> strait_core::Limits {
         self.shared().lock().core.limits().clone()

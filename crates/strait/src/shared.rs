@@ -31,11 +31,14 @@ const PRUNE_MIN: usize = 256;
 pub struct Shared {
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) peer_id: PeerId,
+    pub(crate) since: Instant,
     state: Mutex<State>,
     /// Told after each turn while the node is closing.
     pub(crate) closing: Notify,
     /// Told when this machine's addresses have changed.
     pub(crate) moved: Notify,
+    /// How many traces may still be made at once.
+    pub(crate) traces: Arc<Semaphore>,
 }
 
 pub(crate) struct State {
@@ -93,9 +96,11 @@ impl Shared {
     /// # Errors
     /// As [`strait_core::Node::new`].
     pub fn new(config: Config, env: Env, runtime: Arc<dyn Runtime>) -> Result<Arc<Shared>, ConfigError> {
-        let core = strait_core::Node::new(config, env, runtime.now())?;
+        let since = runtime.now();
+        let core = strait_core::Node::new(config, env, since)?;
         Ok(Arc::new(Shared {
             peer_id: core.peer_id(),
+            since,
             state: Mutex::new(State {
                 core,
                 requests: BTreeMap::new(),
@@ -117,6 +122,7 @@ impl Shared {
             }),
             closing: Notify::new(),
             moved: Notify::new(),
+            traces: Arc::new(Semaphore::new(crate::trace::TRACES_MAX)),
             runtime,
         }))
     }

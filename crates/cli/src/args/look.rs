@@ -1,9 +1,12 @@
-//! `strait top` and `strait explain`.
+//! `strait top`, `strait explain` and `strait trace`.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use clap::Args;
+use strait_core::PeerId;
 
+use super::{duration, size};
 use crate::config::ADMIN;
 
 /// Whose admin port is asked.
@@ -37,4 +40,21 @@ pub struct Explain {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `strait trace`
+#[derive(Debug, Args)]
+pub struct Trace {
+    /// The identity of a peer that is connected
+    #[arg(value_name = "PEERID")]
+    pub peer: PeerId,
+    #[allow(missing_docs)]
+    #[command(flatten)]
+    pub port: Port,
+    /// How long (such as 30s or 5m; at most 10m)
+    #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub lasts: Duration,
+    /// Write at most so much (such as 500K or 16M; powers of 1024)
+    #[arg(long, value_name = "SIZE", default_value = "16M", value_parser = size)]
+    pub size: u64,
 }

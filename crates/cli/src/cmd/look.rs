@@ -1,6 +1,6 @@
-//! `strait top` and `strait explain`: what a running node says of itself.
+//! `strait top`, `strait explain` and `strait trace`: what a running node says of itself.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write as _};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use strait_admin::client;
 use strait_core::PeerId;
 
 use super::print_line;
-use crate::args::{Explain, Top};
+use crate::args::{Explain, Top, Trace};
 use crate::exit::{Code, Failure};
 use crate::top::{self, harmless};
 
@@ -21,17 +21,50 @@ const PLAIN: (u16, u16) = (200, 160);
 
 /// Asks the admin port for JSON.
 async fn ask(admin: SocketAddr, path: &str) -> Result<Value, Failure> {
-    let (status, text) = client::get(admin, path).await.map_err(|error| {
-        let why = "no node runs on this machine with its admin port there, or it was started with --admin off";
-        let next = "start one with strait node, or say with --admin where its port is";
-        Failure::new(Code::Unreachable, format!("no node answers at {admin}: {error}"), why, next)
-    })?;
+    let (status, text) = client::get(admin, path).await.map_err(|error| nobody(admin, &error))?;
     let why = "something else than a node of strait listens there, or another version of it";
     let other = |what: String| Failure::new(Code::Incompatible, what, why, "say with --admin where the node's admin port is");
     if status != 200 {
         return Err(other(format!("{admin} answers {path} with {status}")));
     }
     serde_json::from_str(&text).map_err(|error| other(format!("{admin} answers with what cannot be read: {error}")))
+}
+
+fn nobody(admin: SocketAddr, error: &std::io::Error) -> Failure {
+    let why = "no node runs on this machine with its admin port there, or it was started with --admin off";
+    let next = "start one with strait node, or say with --admin where its port is";
+    Failure::new(Code::Unreachable, format!("no node answers at {admin}: {error}"), why, next)
+}
+
+/// Traces what the node does on the connection to a peer.
+pub(super) async fn trace(args: Trace) -> Result<(), Failure> {
+    let (admin, seconds) = (args.port.admin, args.lasts.as_secs().max(1));
+    let path = format!("/trace.sqlog?peer={}&seconds={seconds}&bytes={}", args.peer, args.size);
+    let (mut said, mut unwritten) = (Vec::new(), None);
+    let status = client::follow(admin, &path, args.lasts, |status, bytes| match status {
+        200 => {
+            let mut out = std::io::stdout().lock();
+            let written = out.write_all(bytes).and_then(|()| out.flush());
+            written.inspect_err(|error| unwritten = Some(Failure::disk("write to stdout", error)))
+        }
+        _ => {
+            said.extend_from_slice(bytes);
+            Ok(())
+        }
+    });
+    let status = status.await;
+    if let Some(failure) = unwritten {
+        return Err(failure);
+    }
+    match status.map_err(|error| nobody(admin, &error))? {
+        200 => Ok(()),
+        status => {
+            let said = harmless(String::from_utf8_lossy(&said).trim().chars());
+            let why = "only a peer that is connected now can be traced, some at once, for at most ten minutes";
+            let next = "strait top shows who is; QLOGDIR traces connections from their beginning (docs/captures.md)";
+            Err(Failure::new(Code::Unreachable, format!("there is no trace of {} ({status}): {said}", args.peer), why, next))
+        }
+    }
 }
 
 /// Explains the node, a peer or a protocol.

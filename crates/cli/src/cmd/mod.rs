@@ -46,7 +46,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
             Side::Open(args) => args.json,
         },
         Command::Explain(args) => args.json,
-        Command::Id(_) | Command::Pipe(_) | Command::Node(_) | Command::Top(_) => false,
+        Command::Id(_) | Command::Pipe(_) | Command::Node(_) | Command::Top(_) | Command::Trace(_) => false,
     };
     let nodes = Nodes::default();
     let result = match cli.command {
@@ -63,6 +63,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         },
         Command::Top(args) => until_signal(&nodes, look::top(args)).await,
         Command::Explain(args) => until_signal(&nodes, look::explain(args)).await,
+        Command::Trace(args) => until_signal(&nodes, look::trace(args)).await,
         Command::Node(args) => node::run(args, &nodes).await,
         Command::Pipe(args) => until_signal(&nodes, pipe::run(args, &nodes)).await,
     };

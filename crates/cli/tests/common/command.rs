@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub)] // each test uses its own part
 
 use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -129,6 +130,17 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// For `strait node`: a new identity, and loopback only.
+pub const ALONE: &[&str] = &["--ephemeral", "--listen", "127.0.0.1:0"];
+
+/// `strait node` with an admin port, its ticket, and where that port is.
+pub fn node(more: &[&str]) -> (Running, String, SocketAddr) {
+    let (running, lines) = Running::lines(&[&["node", "--admin", "127.0.0.1:0"], more].concat(), 1);
+    let said = running.says("What it does: http://");
+    let admin = said.split("http://").nth(1).and_then(|rest| rest.trim_end_matches('/').parse().ok()).expect("an address");
+    (running, lines[0].clone(), admin)
 }
 
 /// How long a test waits for what has to come.

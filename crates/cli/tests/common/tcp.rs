@@ -82,3 +82,17 @@ pub fn over(ticket: &str, transport: &str) -> String {
 pub fn open(ticket: &str, ports: &[&str]) -> (Running, Vec<String>) {
     Running::lines(&[&["forward", "open", ticket], ports].concat(), ports.len())
 }
+
+/// What an admin port answers, with its head.
+pub fn asked(admin: SocketAddr, path: &str) -> String {
+    let mut tcp = connect(&admin.to_string());
+    let _ = tcp.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes());
+    let mut answer = String::new();
+    let _ = tcp.read_to_string(&mut answer);
+    answer
+}
+
+/// Whether a line is in the metrics.
+pub fn has(admin: SocketAddr, line: &str) -> bool {
+    asked(admin, "/metrics").lines().any(|other| other == line)
+}

@@ -11,6 +11,7 @@ mod packets;
 mod port;
 mod room;
 mod session;
+mod vitals;
 mod work;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,7 @@ use self::cids::CidMaker;
 pub(crate) use self::port::Port;
 use self::room::Room;
 use self::session::{ClientTls, ServerTls};
+pub(crate) use self::vitals::FRAME_NAMES;
 use self::work::frames_work;
 use super::event::{Blame, ConnEvent, Lost};
 use super::tls;

@@ -11,6 +11,7 @@ use super::piped::Piped;
 use super::{quic, yamux};
 use crate::proto::Priority;
 use crate::stream::{Read, StreamPort};
+use crate::trace::Vitals;
 
 /// A connection of either kind.
 pub(crate) enum Transport {
@@ -71,6 +72,11 @@ impl Transport {
 
     pub(crate) fn rtt(&self) -> Duration {
         either!(self, conn => conn.rtt(), pipe => pipe.piped.session_ref().rtt())
+    }
+
+    /// What a trace may tell of it; costs too much for each packet of a connection that nobody traces.
+    pub(crate) fn vitals(&self) -> Vitals {
+        either!(self, conn => conn.vitals(), pipe => Vitals { rtt: pipe.piped.session_ref().rtt(), ..Vitals::default() })
     }
 
     /// How often the connection's window has blocked the peer.

@@ -174,6 +174,7 @@ impl Node {
             self.activate(slot);
         } else {
             self.counters.totals.dropped_full = self.counters.totals.dropped_full.saturating_add(1);
+            conn.trace_dropped(now, bytes, "too many wait for this node's turn");
             // Nobody has looked whether it is really of that connection's peer.
             self.accuse_address(now, remote, false, Offence::PacketFlood, bytes);
         }
@@ -369,6 +370,7 @@ impl Node {
             carried.dials = carried.dials.saturating_add(1);
         }
         self.slots.take(true);
+        self.trace_from_the_beginning(now, slot, peer, true);
         self.activate(slot);
         id
     }
@@ -437,6 +439,10 @@ impl Node {
             carried.handshakes_in_failed = carried.handshakes_in_failed.saturating_add(1);
         }
         self.end_streams(slot, &closed);
+        match phase {
+            Phase::Dialling(_) => self.end_traces(now, slot, &dial),
+            _ => self.end_traces(now, slot, &closed),
+        }
         if let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_deref_mut) {
             self.wakes.set(&mut conn.armed, Key::Conn(slot), None);
         }

@@ -32,6 +32,7 @@ impl Node {
             let burst = bytes.checked_div(mtu).unwrap_or(1).clamp(1, max.get());
             match quic.poll_transmit(now, conn.socket, burst, buffer) {
                 Some(transmit) => {
+                    conn.trace_sent(now, transmit.size, transmit.segment_size.unwrap_or(transmit.size));
                     self.out.served(slot, PACKET_WORK.saturating_add(transmit.size as u64), true);
                     self.count_transmit(&transmit);
                     return Some(transmit);

@@ -16,6 +16,7 @@
 //! * `jam`: streams that wait must not keep those that could go on from their bytes
 //! * `identity`: identify
 //! * `blame`: who broke a rule, for the abuse feed
+//! * `trace`: what is told of connections that somebody traces
 //! * `audit`: what is held, against what may be
 
 mod admission;
@@ -44,6 +45,7 @@ mod shares;
 mod state;
 mod streams;
 mod topics;
+mod trace;
 mod view;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -73,6 +75,7 @@ use crate::peers::{Attempt, Book, Question};
 use crate::proto::{Registry, Request};
 use crate::report::Counters;
 use crate::stream::Output;
+use crate::trace::Traces;
 use crate::turn::Turns;
 use crate::wake::{Key, WakeList, Why};
 use admission::Slots;
@@ -267,6 +270,8 @@ pub struct Node {
     /// The largest IP packet, in bytes, that a link of this machine carries to its neighbours.
     link_mtu: u16,
     outputs: Vec<Output>,
+    /// Which connections are traced from their beginning.
+    traces: Option<Arc<dyn Traces>>,
 }
 
 const STRANGERS: usize = 0;
@@ -336,6 +341,7 @@ impl Node {
             answers: VecDeque::new(),
             events: VecDeque::new(),
             counters: Counters::default(),
+            traces: env.traces.clone(),
             own: Own::default(),
             own_version: 0,
             wall: env.wall.clone(),

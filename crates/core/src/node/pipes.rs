@@ -238,6 +238,7 @@ impl Node {
                 let totals = &mut self.counters.totals;
                 totals.pipe_writes = totals.pipe_writes.saturating_add(1);
                 totals.pipe_bytes_out = totals.pipe_bytes_out.saturating_add(buffer.len() as u64);
+                state.trace_sent(now, buffer.len(), buffer.len());
                 self.out_pipes.served(slot, PACKET_WORK.saturating_add(buffer.len() as u64), true);
                 // What was written may be what streams wait for, or the last word.
                 self.activate(slot);

@@ -56,6 +56,7 @@ impl Node {
         self.rearm(slot);
         self.watch_for_jam(now, slot);
         self.send_later(slot);
+        self.trace_turn(now, slot);
         let more = self.conn_mut(slot).is_some_and(|conn| {
             conn.note_flow(now);
             conn.rest(now);
@@ -85,35 +86,42 @@ impl Node {
         while spent < may && packets < PACKETS_AT_ONCE && conn.quic.wants_input() {
             let inbound = match (conn.inbox.pop(limits), &mut conn.quic) {
                 (Some(Arrived::Datagram(inbound)), Transport::Quic(_)) => inbound,
-                (Some(Arrived::Chunk { data, .. }), Transport::Pipe(pipe)) => {
+                (Some(Arrived::Chunk { at, data }), Transport::Pipe(pipe)) => {
                     packets = packets.saturating_add(1);
-                    conn.wire_in = conn.wire_in.saturating_add(data.len() as u64);
+                    let bytes = data.len();
+                    conn.wire_in = conn.wire_in.saturating_add(bytes as u64);
                     pipe.piped.handle_bytes(now, data);
                     // What cannot be opened ends it.
                     conn.heard = now;
                     spent = spent.saturating_add(PACKET_WORK).saturating_add(pipe.piped.take_work());
+                    conn.trace_received(now, bytes, now.saturating_duration_since(at));
                     spent = spent.saturating_add(conn.accept_streams(registry, totals));
                     continue;
                 }
                 _ => break,
             };
             packets = packets.saturating_add(1);
-            let waited = now.saturating_duration_since(inbound.at);
+            let (waited, bytes) = (now.saturating_duration_since(inbound.at), inbound.bytes);
             delays.note(waited);
             if waited > limits.delay_max {
                 totals.dropped_late = totals.dropped_late.saturating_add(1);
                 spent = spent.saturating_add(1);
+                conn.trace_dropped(now, bytes, "it had waited too long for this node's turn");
                 continue;
             }
-            spent = spent.saturating_add(Node::packet_work(stranger, inbound.bytes));
+            spent = spent.saturating_add(Node::packet_work(stranger, bytes));
             match open_datagram(now, conn, inbound) {
                 Some(work) => {
                     if work > 0 {
                         conn.heard = now;
                     }
+                    conn.trace_received(now, bytes, waited);
                     spent = spent.saturating_add(work).saturating_add(conn.accept_streams(registry, totals));
                 }
-                None => totals.dropped_moved = totals.dropped_moved.saturating_add(1),
+                None => {
+                    totals.dropped_moved = totals.dropped_moved.saturating_add(1);
+                    conn.trace_dropped(now, bytes, "its peer changes its address too often");
+                }
             }
         }
         conn.end_if_read(now);
@@ -295,6 +303,9 @@ impl Node {
         self.counters.handshake(carrier).note(now.saturating_duration_since(begun));
         self.events.push_back(Event::Connected { conn: id, peer, dialled: was != Phase::Greeting });
         self.note_origin(now, slot, peer, was == Phase::Greeting);
+        if was == Phase::Greeting {
+            self.trace_from_the_beginning(now, slot, peer, false);
+        }
         self.ask_identity(slot);
         self.activate(slot);
         self.reached(now, &peer, id);

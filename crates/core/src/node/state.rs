@@ -27,6 +27,7 @@ use crate::proto::{Priority, Registry, Request, StreamProtocol, identify, ping};
 use crate::report::{Carrier, Counters, Totals};
 use crate::stream::{IoState, Moved, StreamMachine, Waits};
 use crate::topic::TopicId;
+use crate::trace::Trace;
 use crate::wake::Armed;
 
 /// Names a connection for as long as it lives. Names are never used again.
@@ -355,6 +356,8 @@ pub(super) struct ConnState {
     pub(super) flow: Flow,
     /// When it was last seen to have a stream.
     pub(super) busy: Instant,
+    /// Those who want to know all that happens on it: nearly always nobody.
+    pub(super) traces: Vec<Trace>,
 }
 
 /// What a new connection starts with.
@@ -423,6 +426,7 @@ impl ConnState {
             moved_out: false,
             flow: Flow::new(start.now),
             busy: start.now,
+            traces: Vec::new(),
         }
     }
 

@@ -252,8 +252,7 @@ impl Node {
                 stream.role = Role::Own;
                 stream.machine = Box::new(topic::Teller::full());
                 conn.queue(index);
-                let totals = &mut self.counters.totals;
-                totals.subscriptions_refused = totals.subscriptions_refused.saturating_add(1);
+                self.counters.totals.count_refused_subscription();
                 return;
             }
             stream.role = Role::Queued;
@@ -356,6 +355,7 @@ impl Node {
                 self.events.push_back(Event::Pong { stream, result });
             }
             (Output::Subscribed(topic), _) => self.subscribed(slot, index, topic),
+            (Output::Refused, _) => self.counters.totals.count_refused_subscription(),
             (Output::Watching(topic), _) => self.topics.watch(topic, stream),
             (Output::More, _) => conn.queue(index),
             (Output::Identity(result), _) => return self.heard_identity(now, slot, result),

@@ -67,7 +67,7 @@ fn connection(at: Instant, conn: &ConnState) -> ConnectionNow {
     }
 }
 
-fn streams(conn: &ConnState) -> StreamsNow {
+pub(super) fn streams(conn: &ConnState) -> StreamsNow {
     let mut now = StreamsNow { all: conn.streams.len() as u64, ..StreamsNow::default() };
     let count = |count: &mut u64, is: bool| *count = count.saturating_add(is.into());
     for (_, stream) in &conn.streams {

@@ -48,7 +48,7 @@ pub(crate) fn check_topic(name: &str, bounds: &Bounds, limits: &Limits) -> Resul
     Ok(())
 }
 
-/// Tells one subscriber. Its steps are [`Output::Subscribed`], [`Output::Watching`] and [`Output::More`], its outcome [`Output::Failed`] or
+/// Tells one subscriber. Its steps are [`Output::Subscribed`], [`Output::Refused`], [`Output::Watching`] and [`Output::More`], its outcome [`Output::Failed`] or
 /// [`Output::Quiet`].
 #[derive(Debug)]
 pub(crate) struct Teller {
@@ -147,6 +147,7 @@ impl Teller {
                 State::Telling(telling)
             }
             Err(refusal) => {
+                io.output(Output::Refused);
                 (self.pace, self.until) = (Pace::new(Direction::Out), None);
                 State::Refusing(Tell::Refused(refusal).frame())
             }

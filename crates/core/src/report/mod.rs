@@ -170,6 +170,10 @@ counters! {
         records_refused,
         /// Addresses that peers told and that do not hold over the path they came by: forgotten at once.
         addresses_out_of_scope,
+        /// Traces of connections that were begun.
+        traces,
+        /// Traces that do not tell all: larger than they may be, or read too slowly.
+        traces_cut,
     }
 }
 
@@ -288,6 +292,12 @@ pub struct Counters {
     pub pings: Histogram,
     /// How long received datagrams waited for their connection's turn.
     pub delays: Histogram,
+}
+
+impl Totals {
+    pub(crate) fn count_refused_subscription(&mut self) {
+        self.subscriptions_refused = self.subscriptions_refused.saturating_add(1);
+    }
 }
 
 impl Counters {

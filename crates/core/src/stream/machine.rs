@@ -84,6 +84,8 @@ pub enum Output {
     Confirmed,
     /// A subscription is taken.
     Subscribed(TopicId),
+    /// What the peer has asked to be told is not to be had here.
+    Refused,
     /// A subscriber has been told everything: it is to be driven when its topic changes.
     Watching(TopicId),
     /// It could go on at once, and lets others have their turn.

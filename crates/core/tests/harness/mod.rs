@@ -372,6 +372,6 @@ fn seeded(number: usize, limits: Limits, now: Instant, seed: u8) -> Node {
 pub fn seeded_with(number: usize, limits: Limits, now: Instant, seed: [u8; 32]) -> Node {
     let config = Config { keypair: key(number), agent: format!("test/{number}"), limits, listen: true };
     let crypto = Arc::new(rustls::crypto::ring::default_provider());
-    let env = Env { seed, crypto, wall: Arc::new(Date), key_log: None };
+    let env = Env { seed, crypto, wall: Arc::new(Date), key_log: None, traces: None };
     Node::new(config, env, now).expect("the limits fit")
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use strait::{AbuseRecord, Idle, Incoming, Limits, Message, Offender, Priority, Request, Stream, StreamProtocol};
 use strait_adversary::{Attack, Bot, PipeAttack, PipeBot, Target, Told};
 use strait_core::limits::{ADDRESS_CHANGES_MAX, ETHERNET_DATAGRAM_BYTES, FRAME_WORK, HANDSHAKE_PACKET_WORK, PACKET_WORK};
-use strait_core::{Audit, Totals};
+use strait_core::{Audit, Counters, Totals};
 use strait_sim::{Cost, Host, Link, NodeConfig, Over, SimNode, Turn, Turned, World};
 
 use crate::common::{body, connect, percentile};
@@ -135,6 +135,8 @@ pub(crate) struct Report {
     pub(crate) after: Totals,
     /// Names of protocols among its counters.
     pub(crate) names: usize,
+    /// All that it had counted in the end.
+    pub(crate) counters: Counters,
     /// The most that it had granted in that time, in bytes.
     pub(crate) granted: u64,
     /// Its tables when that time was over.
@@ -288,6 +290,7 @@ pub(crate) fn run(world: &mut World, plan: &Plan, attacked: bool) -> Report {
         before,
         after,
         names,
+        counters: victim.counters(),
         granted,
         connections: audit.connections,
         streams: audit.streams,

@@ -1,10 +1,11 @@
 //! What is, why, since when and what happens next, in words that need no knowledge of networks.
 
+use std::fmt;
 use std::time::Duration;
 
-use serde_json::{Value, json};
-use strait::Node;
-use strait_core::{Carrier, ConnectionNow, Counters, Histogram, Limits, Now, PeerId, PeerNow, Totals};
+use strait_core::{Carrier, ConnectionNow, Counters, Histogram, Limits, Now, PeerId, PeerNow, Totals, json};
+
+use crate::node::Node;
 
 /// What is to be explained.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,43 +40,57 @@ pub struct Explanation {
     pub sentences: Vec<Sentence>,
 }
 
-/// Looks and explains.
-pub fn of(node: &Node, uptime: Duration, of: &Of) -> Explanation {
-    let limits = node.limits();
-    let sentences = match of {
-        Of::Node => of_node(&node.now(), &node.counters(), uptime, node.is_running()),
-        Of::Peer(peer) => of_peer(node.peer_now(*peer).as_ref(), &limits),
-        Of::Protocol(name) => of_protocol(name, &node.counters(), uptime),
-    };
-    Explanation { of: of.clone(), sentences }
+impl Node {
+    /// What this node does, what troubles it, and what can be done, in words.
+    pub fn explain(&self) -> Explanation {
+        let sentences = of_node(&self.now(), &self.counters(), self.uptime(), self.is_running());
+        Explanation { of: Of::Node, sentences }
+    }
+
+    /// How it stands with a peer, and why, in words.
+    pub fn explain_peer(&self, peer: PeerId) -> Explanation {
+        Explanation { of: Of::Peer(peer), sentences: of_peer(self.peer_now(peer).as_ref(), &self.limits()) }
+    }
+
+    /// What became of the exchanges of a protocol, by its name, in words.
+    pub fn explain_protocol(&self, name: &str) -> Explanation {
+        Explanation { of: Of::Protocol(name.to_owned()), sentences: of_protocol(name, &self.counters(), self.uptime()) }
+    }
 }
 
 impl Explanation {
-    /// As JSON: `of`, `name`, and `sentences` with `is`, `why`, `since` and `next`.
-    pub fn to_json(&self) -> Value {
+    /// As a JSON object: `of` (`node`, `peer` or `protocol`), `name`, and `sentences` with `is`, `why`, `since` and `next`, each a text or null.
+    pub fn to_json(&self) -> String {
         let (of, name) = match &self.of {
             Of::Node => ("node", String::new()),
             Of::Peer(peer) => ("peer", peer.to_string()),
             Of::Protocol(name) => ("protocol", name.clone()),
         };
-        let sentence =
-            |sentence: &Sentence| json!({"is": sentence.is, "why": sentence.why, "since": sentence.since, "next": sentence.next});
-        json!({"of": of, "name": name, "sentences": self.sentences.iter().map(sentence).collect::<Vec<_>>()})
-    }
-
-    /// As text, a paragraph for each sentence.
-    pub fn to_text(&self) -> String {
         let mut text = String::new();
+        json::object(&mut text, |all| {
+            all.text("of", of).text("name", &name).objects("sentences", &self.sentences, |object, sentence| {
+                let Sentence { is, why, since, next } = sentence;
+                object.text("is", is).maybe("why", why.as_deref());
+                object.maybe("since", since.as_deref()).maybe("next", next.as_deref());
+            });
+        });
+        text
+    }
+}
+
+/// A paragraph for each sentence.
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for sentence in &self.sentences {
             let since = sentence.since.as_ref().map(|since| format!(" ({since})")).unwrap_or_default();
-            text.push_str(&format!("{}{since}.\n", sentence.is));
+            writeln!(f, "{}{since}.", sentence.is)?;
             for (word, part) in [("Why", &sentence.why), ("Next", &sentence.next)] {
                 if let Some(part) = part {
-                    text.push_str(&format!("  {word}: {part}.\n"));
+                    writeln!(f, "  {word}: {part}.")?;
                 }
             }
         }
-        text
+        Ok(())
     }
 }
 
@@ -402,13 +417,16 @@ mod tests {
         };
         let peer = PeerNow { peer: PeerId::random(), agent: None, protected: false, connections: vec![connection] };
         let explained = Explanation { of: Of::Peer(peer.peer), sentences: of_peer(Some(&peer), &Limits::default()) };
-        let text = explained.to_text();
+        let text = explained.to_string();
         for part in ["over QUIC at /ip4/192.0.2.1", "42 ms away", "10 bytes came in and 20 KiB went out", "(for 10 min)"] {
             assert!(text.contains(part), "{part} is not in:\n{text}");
         }
         assert!(text.contains("Nothing was heard from it for 20 s"), "{text}");
         assert!(text.contains("if nothing comes within 10 s the connection is given up"), "{text}");
-        assert_eq!(explained.to_json()["sentences"][1]["is"], "Nothing was heard from it for 20 s");
+        let json: serde_json::Value = serde_json::from_str(&explained.to_json()).expect("JSON");
+        assert_eq!((&json["of"], &json["name"]), (&"peer".into(), &peer.peer.to_string().into()));
+        assert_eq!(json["sentences"][1]["is"], "Nothing was heard from it for 20 s");
+        assert!(json["sentences"][1]["since"].is_null(), "{json}");
     }
 
     #[test]
