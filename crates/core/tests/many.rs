@@ -67,9 +67,9 @@ impl World {
     /// Datagrams go to and fro until there are none; each takes a while.
     fn settle(&mut self) {
         loop {
-            let mut moved = self.from_server();
+            let mut moved = self.serve();
             for at in 0..self.clients.len() {
-                moved |= self.from_client(at);
+                moved |= self.ask(at);
             }
             if !moved {
                 return;
@@ -78,7 +78,7 @@ impl World {
         }
     }
 
-    fn from_server(&mut self) -> bool {
+    fn serve(&mut self) -> bool {
         watch(Some(0));
         self.server.handle_timeout(self.now);
         while self.server.drive(self.now) {}
@@ -98,7 +98,7 @@ impl World {
         !sent.is_empty()
     }
 
-    fn from_client(&mut self, at: usize) -> bool {
+    fn ask(&mut self, at: usize) -> bool {
         let (number, client) = &mut self.clients[at];
         client.handle_timeout(self.now);
         while client.drive(self.now) {}
