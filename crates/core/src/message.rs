@@ -53,6 +53,12 @@ impl Message {
         0
     }
 
+    /// Allocated bytes, as far as they are this message's own: a large chunk is counted by its length.
+    pub(crate) fn held(&self) -> u64 {
+        let chunks = self.chunks.iter().fold(0u64, |sum, chunk| sum.saturating_add(chunk.len() as u64));
+        chunks.saturating_add(self.tail.capacity() as u64)
+    }
+
     fn seal(&mut self) {
         if !self.tail.is_empty() {
             self.chunks.push_back(self.tail.split().freeze());

@@ -7,6 +7,7 @@
 //! The transport below is a [`StreamPort`]; QUIC streams are one, multiplexed byte pipes will be another.
 
 mod machine;
+pub(crate) mod memory;
 mod port;
 
 use std::time::Instant;

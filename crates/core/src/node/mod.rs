@@ -27,6 +27,7 @@ mod depart;
 mod dial;
 #[cfg(test)]
 mod fault_tests;
+mod fuzz;
 mod identity;
 mod jam;
 mod mobility;
@@ -51,6 +52,7 @@ use libp2p_identity::{Keypair, PeerId};
 pub use admission::CODE_NO_ROOM;
 pub use commands::Refused;
 pub use dial::LookupId;
+pub use fuzz::datagrams as fuzz_datagrams;
 pub use identity::{Identity, quic_address, tcp_address};
 pub use pipes::{PipeAction, PipeEvent};
 pub use raw::RawRead;
