@@ -29,6 +29,14 @@ fmt:
 tidy:
     cargo test --package strait-core --test tidy
 
+# Every fuzz target for so many seconds; see fuzz/README.md
+fuzz *ARGS:
+    .ci/fuzz {{ARGS}}
+
+# Which regions of the decoders ordinary tests run
+coverage:
+    .ci/coverage
+
 # The scenarios of the simulator
 sim *ARGS:
     cargo test --package strait-sim {{ARGS}}

@@ -13,6 +13,8 @@ pub mod config;
 pub mod exit;
 pub mod fetch;
 pub mod forward;
+#[doc(hidden)]
+pub mod fuzz_entry;
 pub mod keyfile;
 pub mod manifest;
 pub mod net;

@@ -101,24 +101,26 @@ impl From<TicketError> for Failure {
 
 impl fmt::Display for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_text(&encode(&self.peer, &self.addrs, Some(&self.root)), f)
+        f.write_str(&sealed(encode(&self.peer, &self.addrs, Some(&self.root))))
     }
 }
 
 impl fmt::Display for Contact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_text(&encode(&self.peer, &self.addrs, None), f)
+        f.write_str(&sealed(encode(&self.peer, &self.addrs, None)))
     }
 }
 
-fn write_text(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    f.write_str(PREFIX)?;
-    let mut text = BASE32_NOPAD.encode(bytes);
+/// The text of a ticket with these bytes and their checksum.
+pub(crate) fn sealed(mut bytes: Vec<u8>) -> String {
+    let sum = checksum(&bytes);
+    bytes.extend_from_slice(&sum);
+    let mut text = BASE32_NOPAD.encode(&bytes);
     text.make_ascii_lowercase();
-    f.write_str(&text)
+    format!("{PREFIX}{text}")
 }
 
-/// The bytes behind the prefix (TR-10). Addresses past the limits are left out.
+/// The bytes behind the prefix, without their checksum (TR-10). Addresses past the limits are left out.
 fn encode(peer: &PeerId, addrs: &[Multiaddr], root: Option<&Hash>) -> Vec<u8> {
     let peer = peer.to_bytes();
     let version = if root.is_some() { FILES } else { NODE };
@@ -133,8 +135,6 @@ fn encode(peer: &PeerId, addrs: &[Multiaddr], root: Option<&Hash>) -> Vec<u8> {
         out.extend_from_slice(&(addr.len() as u16).to_be_bytes());
         out.extend_from_slice(&addr);
     }
-    let sum = checksum(&out);
-    out.extend_from_slice(&sum);
     out
 }
 
@@ -265,9 +265,7 @@ mod tests {
 
     /// A ticket text around a body, with a right checksum.
     fn wrap(body: &[u8]) -> String {
-        let mut bytes = body.to_vec();
-        bytes.extend_from_slice(&checksum(body));
-        format!("{PREFIX}{}", BASE32_NOPAD.encode(&bytes))
+        sealed(body.to_vec())
     }
 
     /// TR-10: a ticket comes back as it went, in either case.
@@ -307,8 +305,7 @@ mod tests {
     #[test]
     fn numbers_outside_the_limits_are_refused() {
         let ticket = sample();
-        let good = encode(&ticket.peer, &ticket.addrs, Some(&ticket.root));
-        let body = &good[..good.len() - CHECKSUM];
+        let body = &encode(&ticket.peer, &ticket.addrs, Some(&ticket.root))[..];
         assert!(wrap(body).parse::<Ticket>().is_ok(), "the helper must make good tickets");
         let count_at = 2 + peer(1).to_bytes().len() + HASH_BYTES;
         let with = |at: usize, value: u8| {
@@ -341,7 +338,6 @@ mod tests {
         // A root behind a version that has none is bytes left over, or a count that cannot be.
         let ticket = sample();
         let mut body = encode(&ticket.peer, &ticket.addrs, Some(&ticket.root));
-        body.truncate(body.len() - CHECKSUM);
         body[0] = NODE;
         assert_eq!(Contact::read(&wrap(&body)).unwrap_err().code, Code::BadTicket);
         for at in 0..text.len() {

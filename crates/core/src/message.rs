@@ -67,6 +67,12 @@ impl Message {
         0
     }
 
+    /// Bytes that it keeps beside how they are kept track of: a large chunk is counted by its length.
+    pub(crate) fn kept(&self) -> u64 {
+        let chunks = self.chunks.iter().fold(0u64, |sum, chunk| sum.saturating_add(chunk.len() as u64));
+        chunks.saturating_add(self.tail.capacity() as u64)
+    }
+
     fn seal(&mut self) {
         if !self.tail.is_empty() {
             self.chunks.push_back(self.tail.split().freeze());

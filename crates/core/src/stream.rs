@@ -8,6 +8,7 @@
 
 mod held;
 mod machine;
+pub(crate) mod memory;
 mod port;
 
 use std::time::Instant;

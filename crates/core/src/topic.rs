@@ -14,6 +14,8 @@
 
 mod feeds;
 mod follower;
+#[doc(hidden)]
+pub mod fuzz;
 mod log;
 mod session;
 mod state;

@@ -10,6 +10,7 @@ use crate::multistream::{MESSAGE_BYTES_MAX, Message};
 use crate::noise::{Payload, PayloadLimits};
 use crate::protobuf::{Reader, Value, Writer};
 use crate::record::{Envelope, PeerRecord, RecordLimits};
+use crate::topic::Tell;
 use crate::{framing, multistream, topic, varint, yamux};
 
 /// The front of `bytes`. Panics when `len` is more than there is, which is the promise to check.
@@ -194,17 +195,34 @@ pub fn yamux(bytes: &[u8]) {
     }
 }
 
-/// Whatever decodes, in either direction, has one spelling; its parts lie within the body.
+/// Whatever decodes, in either direction, has one spelling; its parts lie within the body. The bytes are taken for frames, and for a body.
 pub fn topic(bytes: &[u8]) {
     let mut rest = bytes;
     while let Ok(Some((body, used))) = framing::frame(rest, bytes.len()) {
-        let whole = front(rest, used);
-        if let Ok(ask) = topic::Ask::decode(body) {
-            assert_eq!(ask.frame(), whole);
-        }
-        if let Ok(told) = topic::Tell::decode(body) {
-            assert_eq!(told.frame(), whole);
-        }
+        topic_body(body, front(rest, used));
         rest = rest.get(used..).unwrap_or_default();
+    }
+    let mut whole = Vec::new();
+    framing::put_header(bytes.len(), &mut whole);
+    whole.extend_from_slice(bytes);
+    topic_body(bytes, &whole);
+}
+
+fn topic_body(body: &[u8], whole: &[u8]) {
+    if let Ok(ask) = topic::Ask::decode(body) {
+        assert_eq!(ask.frame(), whole);
+    }
+    let Ok(told) = topic::Tell::decode(body) else {
+        return;
+    };
+    assert_eq!(told.frame(), whole);
+    match told {
+        Tell::Put { version, key, value } => {
+            assert_eq!(topic::put_frame(version, key, value.len(), |out| out.extend_from_slice(value)), whole);
+        }
+        Tell::Said { number, key, value } => {
+            assert_eq!(topic::said_frame(number, key, value.len(), |out| out.extend_from_slice(value)), whole);
+        }
+        _ => {}
     }
 }

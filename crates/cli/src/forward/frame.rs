@@ -69,7 +69,7 @@ fn is_name(host: &str) -> bool {
 }
 
 /// The opening frame (FW-02): a target, or nothing for the only one that there is.
-pub(super) fn opening(target: Option<&Target>) -> Vec<u8> {
+pub(crate) fn opening(target: Option<&Target>) -> Vec<u8> {
     let text = target.map(ToString::to_string).unwrap_or_default();
     let mut out = (text.len() as u16).to_be_bytes().to_vec(); // a target has at most 262 bytes by its own definition
     out.extend_from_slice(text.as_bytes());
@@ -77,7 +77,7 @@ pub(super) fn opening(target: Option<&Target>) -> Vec<u8> {
 }
 
 /// The length of the target that follows, if it may be so long (FW-02).
-pub(super) fn target_len(head: &[u8]) -> Option<usize> {
+pub(crate) fn target_len(head: &[u8]) -> Option<usize> {
     let head: [u8; LEN_BYTES] = head.try_into().ok()?;
     Some(usize::from(u16::from_be_bytes(head))).filter(|len| *len <= TARGET_BYTES_MAX)
 }

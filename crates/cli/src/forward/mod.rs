@@ -11,6 +11,7 @@ mod relay;
 
 pub use expose::{Deadlines, Exposed, Serving, Told};
 pub use frame::{LEN_BYTES, Status, TARGET_BYTES_MAX, Target, read_exact};
+pub(crate) use frame::{opening, target_len};
 pub use local::Local;
 pub use open::{Doorway, Happened, LOCAL_MAX, listen};
 pub use relay::Carried;

@@ -29,6 +29,7 @@ mod depart;
 mod dial;
 #[cfg(test)]
 mod fault_tests;
+mod fuzz;
 mod held;
 mod identity;
 mod jam;
@@ -57,6 +58,7 @@ use libp2p_identity::{Keypair, PeerId};
 pub use admission::CODE_NO_ROOM;
 pub use commands::Refused;
 pub use dial::LookupId;
+pub use fuzz::datagrams as fuzz_datagrams;
 pub use identity::{Identity, quic_address, tcp_address};
 pub use pipes::{PipeAction, PipeEvent};
 pub use raw::RawRead;

@@ -99,6 +99,11 @@ impl Hear {
         Hear { dialer: Some(Dialer::new(NAME)), ..Hear::pushed() }
     }
 
+    /// Bytes of the message that are kept.
+    pub(super) fn kept(&self) -> u64 {
+        self.inbox.kept()
+    }
+
     fn end(io: &mut StreamIo<'_>, result: Result<Bytes, RequestError>) -> Next {
         if result.is_err() {
             io.reset(0);

@@ -1,5 +1,7 @@
 //! The protocols: each a pair of state machines on a stream, with its limits in its definition.
 
+#[doc(hidden)]
+pub mod fuzz;
 pub mod identify;
 pub mod pace;
 pub mod packet;

@@ -102,6 +102,11 @@ impl Inbox {
         Inbox { framing, max, beside: beside as u64, size: None, got: Message::new(), pace: Pace::new(Direction::In) }
     }
 
+    /// Bytes of the message that are kept.
+    pub(super) fn kept(&self) -> u64 {
+        self.got.kept()
+    }
+
     pub(super) fn started(&self) -> bool {
         self.size.is_some()
     }
@@ -230,7 +235,8 @@ impl Outbox {
         if self.header.is_none() && io.give_message(&mut self.message) {
             io.finish();
             if io.flushed() {
-                return Send::Gone;
+                // A small message is gone from here too when the peer had refused it before.
+                return io.cut_off().map_or(Send::Gone, Send::Stopped);
             }
         }
         if let Some(code) = io.peer_stopped() {
@@ -267,6 +273,11 @@ impl Client {
             begun: None,
             answer_by: None,
         }
+    }
+
+    /// Bytes of the reply that are kept.
+    pub(super) fn kept(&self) -> u64 {
+        self.inbox.kept()
     }
 
     fn end(&self, io: &mut StreamIo<'_>, result: Result<Message, RequestError>) -> Next {
@@ -400,6 +411,14 @@ impl Server {
         // The reply's memory is granted before the application is asked to make one.
         let inbox = Inbox::new(def.framing, def.request_bytes_max, def.reply_bytes_max);
         Server { def, state: ServerState::Reading(inbox), begun: None }
+    }
+
+    /// Bytes of the request that are kept here; then they are the application's.
+    pub(super) fn kept(&self) -> u64 {
+        match &self.state {
+            ServerState::Reading(inbox) => inbox.kept(),
+            ServerState::Working | ServerState::Writing { .. } => 0,
+        }
     }
 
     fn end(io: &mut StreamIo<'_>, result: Result<usize, Breach>, code: u32) -> Next {

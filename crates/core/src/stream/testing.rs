@@ -1,66 +1,13 @@
-//! A port made of two queues, and a bench that drives one machine against scripted bytes.
+//! A bench that drives one machine against scripted bytes.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+pub(crate) use super::memory::Pipe;
 use super::*;
 use crate::budget::{Account, Ledger};
-
-/// The far end of a stream, in memory.
-#[derive(Debug, Default)]
-pub(crate) struct Pipe {
-    pub(crate) incoming: VecDeque<Bytes>,
-    pub(crate) incoming_finished: bool,
-    pub(crate) incoming_reset: Option<u64>,
-    pub(crate) outgoing: Vec<u8>,
-    /// How many writes the transport saw.
-    pub(crate) writes: usize,
-    pub(crate) room: usize,
-    pub(crate) refused: Option<u64>,
-    pub(crate) finished: bool,
-    pub(crate) reset: Option<u32>,
-    pub(crate) stopped: Option<u32>,
-}
-
-impl StreamPort for Pipe {
-    fn read(&mut self, max: usize) -> Result<Read, u64> {
-        if let Some(code) = self.incoming_reset {
-            return Err(code);
-        }
-        match self.incoming.front_mut() {
-            Some(chunk) if chunk.len() > max => Ok(Read::Chunk(chunk.split_to(max))),
-            Some(_) => Ok(Read::Chunk(self.incoming.pop_front().expect("just seen"))),
-            None if self.incoming_finished => Ok(Read::Finished),
-            None => Ok(Read::Blocked),
-        }
-    }
-
-    fn write(&mut self, chunk: &mut Bytes) -> Result<usize, u64> {
-        if let Some(code) = self.refused {
-            return Err(code);
-        }
-        let taken = chunk.len().min(self.room);
-        self.room -= taken;
-        self.writes += usize::from(taken > 0);
-        self.outgoing.extend_from_slice(&chunk.split_to(taken));
-        Ok(taken)
-    }
-
-    fn finish(&mut self) {
-        self.finished = true;
-    }
-
-    fn reset(&mut self, code: u32) {
-        self.reset = Some(code);
-    }
-
-    fn stop(&mut self, code: u32) {
-        self.stopped = Some(code);
-    }
-}
 
 /// One machine on one pipe.
 pub(crate) struct Bench<M> {

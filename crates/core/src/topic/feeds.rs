@@ -152,6 +152,12 @@ impl Feeds {
         self.feeds.get_mut(&id).map(|feed| &mut **feed)
     }
 
+    /// The same as the type that was added, to look at.
+    pub(crate) fn peek<F: Feed>(&self, id: TopicId) -> Option<&F> {
+        let feed: &dyn Any = &**self.feeds.get(&id)?;
+        feed.downcast_ref()
+    }
+
     /// The same as the type that was added.
     pub fn typed<F: Feed>(&mut self, id: TopicId) -> Option<&mut F> {
         let feed: &mut dyn Any = self.get(id)?;

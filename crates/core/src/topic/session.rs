@@ -75,6 +75,11 @@ impl Session {
         Ok(Some(body))
     }
 
+    /// Bytes allocated for what has come.
+    pub(super) fn held(&self) -> usize {
+        self.buffer.capacity()
+    }
+
     /// Whether all that has come was taken.
     pub fn is_empty(&self) -> bool {
         self.buffer.is_empty()

@@ -69,7 +69,7 @@ pub fn session(now: Instant, script: &[u8]) {
     (limits.receive_window_min, limits.send_window_min, limits.streams_min) = (4096, 4096, 2);
     let mut bytes = script.iter().copied();
     let side = if bytes.next().unwrap_or(0) % 2 == 0 { Side::Client } else { Side::Server };
-    let mut run = Run { session: Session::new(side, &limits), now, ids: Vec::new(), out: Vec::new() };
+    let mut run = Run { session: Session::new(side, &limits), now, ids: Vec::new(), out: Vec::new(), paid: 0 };
     while let Some(operation) = bytes.next() {
         run.step(operation, &mut bytes);
         run.session.assert_bounded(CHUNK as u64);
@@ -86,6 +86,8 @@ struct Run {
     now: Instant,
     ids: Vec<u64>,
     out: Vec<Bytes>,
+    /// All work that was taken so far, as what it is held against counts from the beginning.
+    paid: u64,
 }
 
 impl Run {
@@ -149,8 +151,8 @@ impl Run {
                 assert!(self.session.unread() <= self.session.held());
                 assert!(self.session.unacknowledged() <= self.session.streams.len());
                 assert!(self.session.peer_streams() <= self.session.streams.len() as u64);
-                let handled = self.session.take_work();
-                assert!(handled > 0 || self.session.data_blocked().saturating_add(self.session.refused()) == 0, "unpaid work");
+                self.paid = self.paid.saturating_add(self.session.take_work());
+                assert!(self.paid > 0 || self.session.data_blocked().saturating_add(self.session.refused()) == 0, "unpaid work");
                 self.session.close(which.into());
             }
         }

@@ -135,7 +135,8 @@ impl Session {
 
     fn take_apart(&mut self, now: Instant, mut rest: Bytes) -> Result<(), Broken> {
         let whole = rest.len();
-        while !rest.is_empty() {
+        // What is behind the end of the session is for nobody.
+        while !rest.is_empty() && !self.is_closing() {
             if self.parser.body.left > 0 {
                 let left = usize::try_from(self.parser.body.left).unwrap_or(usize::MAX);
                 let piece = rest.split_to(left.min(rest.len()));
