@@ -51,7 +51,7 @@ fn a_request_is_seen_in_the_first_turn_although_most_packets_wait() {
     net.nodes[0].write(net.now, bulk, &mut Bytes::from(vec![7; 64 << 10])).expect("open");
     while net.nodes[0].drive(net.now) {}
     let packets = hand_over(&mut net);
-    assert!(packets > 30, "a few turns' worth: {packets}");
+    assert!(packets >= 16, "more than one turn opens: {packets}");
     let left = net.nodes[1].drive(net.now);
     assert!(left, "most packets wait");
     let asked = std::iter::from_fn(|| net.nodes[1].poll_event()).any(|event| matches!(event, Event::Request { .. }));
