@@ -101,10 +101,12 @@ fn abuse_log(node: &strait::Node, path: Option<&Path>, progress: &Arc<Progress>)
 
 async fn until_signal(nodes: &Nodes, command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let mut command = Box::pin(command);
+    // Before the command says anything: whoever has read its first words may send a signal.
+    let signal = signal();
     let code = tokio::select! {
         biased;
         result = &mut command => return result,
-        code = signal() => code,
+        code = signal => code,
         () = nodes.failed() => return Err(Failure::bug("this process's node has stopped, and nothing can be sent or received any more")),
     };
     end_at_next_signal();
@@ -117,21 +119,26 @@ async fn until_signal(nodes: &Nodes, command: impl Future<Output = Result<(), Fa
 
 /// From now on a signal ends the process at once: whatever still hangs is left as it is.
 fn end_at_next_signal() {
+    let signal = signal();
     tokio::spawn(async {
-        let code = signal().await;
+        let code = signal.await;
         std::process::exit(i32::from(code as u8));
     });
 }
 
+/// The next signal that asks for an end. They are caught from this call on, not only when its future is polled.
 #[cfg(unix)]
-async fn signal() -> Code {
+fn signal() -> impl Future<Output = Code> {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
-        return std::future::pending().await; // without handlers the system's own ending applies
-    };
-    tokio::select! {
-        _ = interrupt.recv() => Code::Interrupted,
-        _ = terminate.recv() => Code::Terminated,
+    let caught = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    async {
+        let (Ok(mut interrupt), Ok(mut terminate)) = caught else {
+            return std::future::pending().await; // without handlers the system's own ending applies
+        };
+        tokio::select! {
+            _ = interrupt.recv() => Code::Interrupted,
+            _ = terminate.recv() => Code::Terminated,
+        }
     }
 }
 

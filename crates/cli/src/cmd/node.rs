@@ -50,6 +50,8 @@ pub(super) async fn run(args: NodeArgs, nodes: &Nodes) -> Result<(), Failure> {
         Some(address) => Some(Admin::bind(address).await.map_err(|error| admin_failure(address, &error))?),
         None => None,
     };
+    // Before anybody is told that it runs.
+    let stop = signal();
     let node = nodes.start_within(keypair, &config.listen, &config.announce, &config.limits).await?;
     note_without_tcp(&node, |line| progress.say(&line));
     let _abuse = super::abuse_log(&node, config.abuse_log.as_deref(), &progress)?;
@@ -71,7 +73,7 @@ pub(super) async fn run(args: NodeArgs, nodes: &Nodes) -> Result<(), Failure> {
     progress.say(&format!("This is {}. Ctrl-C stops.", contact.peer));
     print_line(&contact.to_string())?;
     tokio::select! {
-        () = drain(&node, &progress) => {}
+        () = drain(&node, &progress, stop) => {}
         () = nodes.failed() => return Err(Failure::bug("the node has stopped, and nothing can be sent or received any more")),
     }
     drop(serving);
@@ -153,9 +155,9 @@ fn keep(node: &Node, address: &Multiaddr, tasks: &mut JoinSet<()>) -> Result<(),
     Ok(())
 }
 
-/// Waits for a signal, then closes in order. A second signal ends the process.
-async fn drain(node: &Node, progress: &Progress) {
-    let _first = signal().await;
+/// Waits for the signal to stop, then closes in order. A second signal ends the process.
+async fn drain(node: &Node, progress: &Progress, stop: impl Future<Output = Code>) {
+    let _first = stop.await;
     let most = node.limits().drain_deadline;
     progress.say(&format!(
         "Stopping: nobody new is taken, and what is under way has {} s. Once more stops at once.",
