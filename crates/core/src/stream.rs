@@ -401,7 +401,7 @@ impl<'a> StreamIo<'a> {
     pub fn write(&mut self, bytes: &[u8]) -> usize {
         let taken = bytes.len().min(self.room());
         if let Some(bytes) = bytes.get(..taken) {
-            if self.state.outbox.capacity() == 0 {
+            if taken > 0 && self.state.outbox.capacity() == 0 {
                 self.state.outbox.reserve(taken.max(OUTBOX_BYTES_FIRST));
             }
             self.state.outbox.extend_from_slice(bytes);

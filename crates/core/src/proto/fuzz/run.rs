@@ -253,7 +253,8 @@ impl<M: Subject> Run<M> {
 
     fn finals(&self) -> usize {
         let step = |output: &&Output| {
-            !matches!(output, Output::Arrived(_) | Output::Confirmed | Output::Subscribed(_) | Output::Watching(_) | Output::More)
+            use Output as O;
+            !matches!(output, O::Arrived(_) | O::Confirmed | O::Subscribed(_) | O::Refused | O::Watching(_) | O::More)
         };
         self.said.iter().filter(step).count()
     }
