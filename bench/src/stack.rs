@@ -68,7 +68,7 @@ pub(crate) enum Family {
 impl Family {
     /// The stacks of it.
     pub(crate) fn stacks(self) -> Vec<Stack> {
-        Stack::value_variants().iter().copied().filter(|stack| stack.family() == self && *stack != Stack::StraitScraped).collect()
+        Stack::by_default().filter(|stack| stack.family() == self).collect()
     }
 
     /// The one that ratios are taken against.
@@ -93,6 +93,11 @@ impl Stack {
             Stack::TcpTlsCurrent => true,
             _ => false,
         }
+    }
+
+    /// Those that run unless others are asked for.
+    pub(crate) fn by_default() -> impl Iterator<Item = Stack> {
+        Stack::value_variants().iter().copied().filter(|stack| *stack != Stack::StraitScraped)
     }
 
     /// Whether this is strait itself, under either runtime and over whatever.

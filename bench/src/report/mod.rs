@@ -7,7 +7,6 @@ mod page;
 use std::{fs, path::PathBuf, time::Instant};
 
 use anyhow::{Context, Result};
-use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use self::machine::Machine;
@@ -83,7 +82,7 @@ fn sizes(full: bool) -> Sizes {
 
 /// One stack that fails in one case must not take an hour of figures with it.
 fn measure(args: &Args) -> Result<Measured> {
-    let stacks = if args.stacks.is_empty() { Stack::value_variants().to_vec() } else { args.stacks.clone() };
+    let stacks = if args.stacks.is_empty() { Stack::by_default().collect() } else { args.stacks.clone() };
     let (sizes, start) = (sizes(args.full), Instant::now());
     let mut measured = Measured {
         machine: Machine::this(),
