@@ -22,6 +22,9 @@ mod node;
 pub mod peers;
 pub mod proto;
 mod report;
+#[cfg(test)]
+#[path = "../../../fuzz/seeds.rs"]
+mod seeds;
 pub mod stream;
 pub mod topic;
 mod trace;

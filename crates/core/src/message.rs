@@ -44,13 +44,17 @@ impl Message {
 
     /// Allocated bytes, about: each chunk has some of its datagram's headers, and the count of who shares it.
     pub(crate) fn held(&self) -> u64 {
-        let bytes = self.len.saturating_sub(self.tail.len()).saturating_add(self.tail.capacity());
         let chunks = self
             .chunks
             .len()
             .saturating_mul(CHUNK_BYTES)
             .saturating_add(self.chunks.capacity().saturating_mul(size_of::<Bytes>()));
-        bytes.saturating_add(chunks) as u64
+        self.kept().saturating_add(chunks as u64)
+    }
+
+    /// Bytes that it keeps beside how they are kept track of: a large chunk is counted by its length.
+    pub(crate) fn kept(&self) -> u64 {
+        self.len.saturating_sub(self.tail.len()).saturating_add(self.tail.capacity()) as u64
     }
 
     /// Appends a chunk that was received: large ones as they are, small ones copied. Returns the bytes copied.
@@ -65,12 +69,6 @@ impl Message {
         }
         self.chunks.push_back(chunk);
         0
-    }
-
-    /// Bytes that it keeps beside how they are kept track of: a large chunk is counted by its length.
-    pub(crate) fn kept(&self) -> u64 {
-        let chunks = self.chunks.iter().fold(0u64, |sum, chunk| sum.saturating_add(chunk.len() as u64));
-        chunks.saturating_add(self.tail.capacity() as u64)
     }
 
     fn seal(&mut self) {

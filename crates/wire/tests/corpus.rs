@@ -1,24 +1,11 @@
 //! Replays every file of the fuzz corpus through the function that its fuzz target calls, so that a seed or a
 //! crash that fuzzing once found is checked by every ordinary test run.
 
-use std::path::Path;
+#[path = "../../../fuzz/seeds.rs"]
+mod seeds;
 
+use seeds::replay;
 use strait_wire::fuzz_entry;
-
-/// Runs `entry` on every file of `fuzz/corpus/<target>` and on every prefix of it.
-fn replay(target: &str, entry: fn(&[u8])) {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
-    let listing = std::fs::read_dir(&dir).unwrap_or_else(|error| panic!("{} cannot be read: {error}", dir.display()));
-    let mut files: Vec<_> = listing.map(|file| file.expect("a directory entry").path()).collect();
-    files.sort();
-    assert!(files.len() >= 5, "{} has lost its seeds", dir.display());
-    for file in files {
-        let bytes = std::fs::read(&file).expect("a corpus file");
-        for end in 0..=bytes.len() {
-            entry(&bytes[..end]);
-        }
-    }
-}
 
 #[test]
 fn varint() {

@@ -379,11 +379,8 @@ fn what_is_not_read_stops_the_pipe_and_reading_opens_it_again() {
 #[test]
 fn fuzz_corpus() {
     let env = env(7);
-    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/pipe");
-    let files: Vec<_> = std::fs::read_dir(corpus).unwrap().collect();
-    assert!(files.len() >= 4, "the corpus has lost its seeds");
-    for file in files {
-        super::fuzz_pipe(&std::fs::read(file.unwrap().path()).unwrap(), &env, start());
+    for script in crate::seeds::seeds("pipe") {
+        super::fuzz_pipe(&script, &env, start());
     }
 }
 

@@ -276,10 +276,8 @@ impl WallClock for Date {
 /// The seeds of the fuzz target, and whatever it will have found, through the same functions.
 #[test]
 fn fuzz_corpus() {
-    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/tls_certificate");
     let mut accepted = 0;
-    for file in std::fs::read_dir(corpus).unwrap() {
-        let cert = std::fs::read(file.unwrap().path()).unwrap();
+    for cert in crate::seeds::seeds("tls_certificate") {
         for end in 0..=cert.len() {
             if let Ok(peer) = check(&cert[..end]) {
                 assert_eq!(peer_id_of(&cert[..end]), Ok(peer));
