@@ -305,6 +305,11 @@ impl Quic {
         self.listen = false;
     }
 
+    /// Allocated bytes of what is known of others' certificates.
+    pub(crate) fn held(&self) -> u64 {
+        self.dialling.certificate.held()
+    }
+
     pub(crate) fn listens(&self) -> bool {
         self.listen
     }

@@ -5,12 +5,14 @@
 //! own ([`verify`]). What it promises against a hostile peer:
 //!
 //! * A certificate costs at most two signature checks, its own and the host key's ([`SIGNATURE_CHECKS_MAX`]), the
-//!   handshake one more, and nothing in it is checked before its size and form are. RSA keys end at 8192 bits.
+//!   handshake one more, and nothing in it is checked before its size and form are. RSA keys end at 8192 bits. One that was
+//!   found right before costs only the handshake's.
 //! * No session outlives its connection: no tickets, no resumption, no early data. So a handshake always proves the
 //!   identity anew, and a server keeps nothing for strangers.
 //! * No clock and no randomness but what the caller hands in.
 
 mod certificate;
+mod known;
 #[cfg(test)]
 mod tests;
 
@@ -31,6 +33,8 @@ use rustls::{
 use thiserror::Error;
 
 pub use certificate::{CERTIFICATE_BYTES_MAX, Certificate, SIGNATURE_CHECKS_MAX, peer_id_of, verify};
+
+use known::Known;
 
 use crate::env::WallClock;
 
@@ -131,7 +135,7 @@ pub fn client_config(
     found: Arc<OnceLock<PeerId>>,
 ) -> Result<ClientConfig, TlsError> {
     let own = own_key(cert, &provider)?;
-    let verifier = Verifier { expected, found, algs: provider.signature_verification_algorithms };
+    let verifier = Verifier { expected, found, algs: provider.signature_verification_algorithms, known: cert.known.clone() };
     let mut config = ClientConfig::builder_with_details(provider, Arc::new(Clock(wall)))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(unusable)?
@@ -159,7 +163,7 @@ pub fn server_config(
 ) -> Result<ServerConfig, TlsError> {
     let own = own_key(cert, &provider)?;
     let algs = provider.signature_verification_algorithms;
-    let verifier = Verifier { expected: None, found: Arc::default(), algs };
+    let verifier = Verifier { expected: None, found: Arc::default(), algs, known: cert.known.clone() };
     let mut config = ServerConfig::builder_with_details(provider, Arc::new(Clock(wall)))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(unusable)?
@@ -200,12 +204,13 @@ impl TimeProvider for Clock {
     }
 }
 
-/// Both sides' verifier. It holds no state but `found`, and that is written at most once.
+/// Both sides' verifier. It holds no state but `found`, which is written at most once, and what is known.
 #[derive(Debug)]
 struct Verifier {
     expected: Option<PeerId>,
     found: Arc<OnceLock<PeerId>>,
     algs: WebPkiSupportedAlgorithms,
+    known: Arc<Known>,
 }
 
 impl Verifier {
@@ -213,7 +218,7 @@ impl Verifier {
         if !others.is_empty() {
             return Err(TlsError::Count(others.len().saturating_add(1)));
         }
-        let found = verify(cert, now, &self.algs)?;
+        let found = certificate::verify_once(cert, now, &self.algs, &self.known)?;
         match self.expected {
             Some(wanted) if wanted != found => {
                 // Already set means that this configuration was used twice; the first answer stands.

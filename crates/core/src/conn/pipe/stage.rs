@@ -39,6 +39,11 @@ impl Identity {
         Ok(Identity { noise, tls, security: SECURITY })
     }
 
+    /// Allocated bytes of what is known of others' certificates.
+    pub(crate) fn held(&self) -> u64 {
+        self.tls.held()
+    }
+
     /// As peers are that negotiate what multiplexes only later.
     #[cfg(test)]
     pub(crate) fn without_early_muxer(self) -> Identity {

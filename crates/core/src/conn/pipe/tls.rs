@@ -42,6 +42,10 @@ impl Identity {
         Ok(Identity { certificate, server: Arc::new(server), alpn, env: env.clone() })
     }
 
+    pub(super) fn held(&self) -> u64 {
+        self.certificate.held()
+    }
+
     /// As peers are that negotiate what multiplexes only later.
     #[cfg(test)]
     pub(crate) fn without_early_muxer(mut self) -> Identity {

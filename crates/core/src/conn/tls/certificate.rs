@@ -13,6 +13,7 @@ use x509_parser::nom::Parser as _;
 use x509_parser::x509::X509Version;
 
 use super::TlsError;
+use super::known::Known;
 
 /// The largest certificate that is read, in bytes. With a host key and a certificate key of RSA and 8192 bits each, the
 /// largest that can be checked, it has about 4.5 KiB; the usual one has 400 bytes.
@@ -50,6 +51,8 @@ pub struct Certificate {
     seed: [u8; 32],
     /// As the crypto provider has loaded it, which costs about as much as a signature: once for a node, not once for each dial.
     pub(super) loaded: OnceLock<Arc<SingleCertAndKey>>,
+    /// Others' certificates that were found right by whoever shows this one.
+    pub(super) known: Arc<Known>,
 }
 
 impl std::fmt::Debug for Certificate {
@@ -85,13 +88,18 @@ impl Certificate {
         // Not critical: the specification leaves it open, and every peer reads it so.
         params.custom_extensions = vec![rcgen::CustomExtension::from_oid_content(&EXTENSION, content)];
         let der = params.self_signed(&key).map_err(make)?.der().clone();
-        Ok(Certificate { der, seed, loaded: OnceLock::new() })
+        Ok(Certificate { der, seed, loaded: OnceLock::new(), known: Arc::default() })
     }
 
     /// The certificate as it is sent, in DER.
     #[must_use]
     pub fn der(&self) -> &CertificateDer<'static> {
         &self.der
+    }
+
+    /// Allocated bytes of what is known of others.
+    pub(crate) fn held(&self) -> u64 {
+        self.known.held()
     }
 
     pub(super) fn private_key(&self) -> PrivateKeyDer<'static> {
@@ -119,11 +127,39 @@ pub(super) fn signed_key(public_key: &[u8], signature: &[u8]) -> Result<Vec<u8>,
 /// # Errors
 /// [`TlsError`] says which rule was broken; it is the peer's fault.
 pub fn verify(cert: &[u8], now: UnixTime, algs: &WebPkiSupportedAlgorithms) -> Result<PeerId, TlsError> {
+    verify_once(cert, now, algs, &Known::default())
+}
+
+/// As [`verify`], but the signatures only of one that is not known.
+pub(super) fn verify_once(
+    cert: &[u8],
+    now: UnixTime,
+    algs: &WebPkiSupportedAlgorithms,
+    known: &Known,
+) -> Result<PeerId, TlsError> {
+    if let Some(peer) = known.find(cert) {
+        check_date(&read_x509(cert)?, now)?;
+        return Ok(peer);
+    }
     let parsed = Parsed::new(cert)?;
-    parsed.check_date(now)?;
+    check_date(&parsed.x509, now)?;
     parsed.check_self_signature(algs)?;
     parsed.check_host_signature()?;
-    Ok(parsed.host_key.to_peer_id())
+    let peer = parsed.host_key.to_peer_id();
+    known.note(cert, peer);
+    Ok(peer)
+}
+
+fn check_date(x509: &X509Certificate<'_>, now: UnixTime) -> Result<(), TlsError> {
+    let validity = &x509.tbs_certificate.validity;
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    if now < validity.not_before.timestamp() {
+        return Err(TlsError::NotYetValid);
+    }
+    if now > validity.not_after.timestamp() {
+        return Err(TlsError::Expired);
+    }
+    Ok(())
 }
 
 /// The peer id in a certificate that a handshake has already accepted. Nothing is checked again but the form.
@@ -180,18 +216,6 @@ impl<'a> Parsed<'a> {
 
         let (host_key, host_signature) = host_key(&x509)?;
         Ok(Parsed { x509, signature_alg, key_alg, host_key, host_signature })
-    }
-
-    fn check_date(&self, now: UnixTime) -> Result<(), TlsError> {
-        let validity = &self.x509.tbs_certificate.validity;
-        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-        if now < validity.not_before.timestamp() {
-            return Err(TlsError::NotYetValid);
-        }
-        if now > validity.not_after.timestamp() {
-            return Err(TlsError::Expired);
-        }
-        Ok(())
     }
 
     fn check_self_signature(&self, algs: &WebPkiSupportedAlgorithms) -> Result<(), TlsError> {

@@ -264,6 +264,27 @@ fn signatures_are_checked_once_and_last() {
     assert_eq!(count(SPEC_ED25519, NOW), 0);
 }
 
+/// Its date and the rest of its form are looked at each time; with no algorithms to check with, its signatures cannot have been.
+#[test]
+fn what_was_found_right_is_not_checked_again() {
+    let algs = default_provider().signature_verification_algorithms;
+    let none = WebPkiSupportedAlgorithms { all: &[], mapping: &[] };
+    let (host, own) = certificate(1);
+    let known = Known::default();
+    let once = |cert: &[u8], now, algs| certificate::verify_once(cert, now, algs, &known);
+    assert_eq!(once(own.der(), NOW, &none), Err(TlsError::Algorithm));
+    assert_eq!(once(SPEC_INVALID, NOW, &algs).map(drop), Err(TlsError::HostSignature));
+    assert_eq!(once(own.der(), NOW, &algs), Ok(host.public().to_peer_id()));
+    assert_eq!(once(own.der(), NOW, &none), Ok(host.public().to_peer_id()));
+    assert_eq!(once(own.der(), UnixTime::since_unix_epoch(Duration::ZERO), &algs), Err(TlsError::NotYetValid));
+    assert_eq!(once(SPEC_INVALID, NOW, &algs).map(drop), Err(TlsError::HostSignature), "what was refused is not known");
+    let mut other = own.der().to_vec();
+    if let Some(last) = other.last_mut() {
+        *last ^= 1;
+    }
+    assert_eq!(once(&other, NOW, &algs), Err(TlsError::SelfSignature));
+}
+
 #[derive(Debug)]
 struct Date(UnixTime);
 
