@@ -14,8 +14,6 @@ use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
 use strait_core::peers::Question;
 use strait_core::peers::scope::{self, Scope};
 use strait_core::{DialError, Env, Meta, Multiaddr, PipeAction, SocketId, Transmit, WallClock, tcp_address};
-use tokio::io::Interest;
-use tokio::net::UdpSocket;
 
 use crate::address::quic_address;
 use crate::error::StartError;
@@ -25,6 +23,7 @@ use crate::shared::Shared;
 use crate::tcp::Tcp;
 use crate::trace::QlogDir;
 use crate::turn::{DriverCounters, Ports, Rest, Turn};
+use crate::udp::Udp;
 
 /// Kernel buffers that are asked for: 64 handshakes at once or a burst of bulk overflow the usual 208 KiB. The system may give less.
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
@@ -94,7 +93,7 @@ pub fn system_env() -> Result<Env, StartError> {
 
 /// One UDP socket.
 struct Socket {
-    io: Arc<UdpSocket>,
+    io: Arc<Udp>,
     state: UdpSocketState,
     local: SocketAddr,
 }
@@ -141,7 +140,7 @@ impl Sockets {
         self.tasks.push(tokio::spawn(watch).abort_handle());
         #[cfg(target_os = "linux")]
         for socket in &self.sockets {
-            crate::icmp::ask_for_errors(&socket.io, socket.local.is_ipv6());
+            crate::icmp::ask_for_errors(socket.io.socket(), socket.local.is_ipv6());
             let task = tokio::spawn(crate::icmp::read_errors(shared.clone(), socket.io.clone()));
             self.tasks.push(task.abort_handle());
         }
@@ -210,7 +209,7 @@ fn open(address: SocketAddr) -> std::io::Result<Socket> {
     let _ = socket.set_send_buffer_size(SOCKET_BUFFER_BYTES);
     socket.bind(&address.into())?;
     let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
-    let io = Arc::new(UdpSocket::from_std(socket.into())?);
+    let io = Arc::new(Udp::new(socket.into())?);
     let local = io.local_addr()?;
     Ok(Socket { io, state, local })
 }
@@ -227,9 +226,9 @@ impl Ports for Sockets {
             let mut count = 0;
             // A batch that is not full has emptied the socket. Said at once, that saves the call that would only find this out; what comes
             // meanwhile makes the socket ready anew.
-            let _ = socket.io.try_io(Interest::READABLE, || {
+            let _ = socket.io.receive(|io| {
                 self.counters.receive_calls += 1;
-                count = socket.state.recv(UdpSockRef::from(&*socket.io), &mut slices, &mut metas)?;
+                count = socket.state.recv(io, &mut slices, &mut metas)?;
                 if count < BATCH { Err(ErrorKind::WouldBlock.into()) } else { Ok(()) }
             });
             // None: nothing is there, or an error of a single peer (ICMP), which says nothing about the socket.
@@ -263,9 +262,9 @@ impl Ports for Sockets {
         };
         let calls = self.counters.send_calls;
         let mut attempt = || {
-            socket.io.try_io(Interest::WRITABLE, || {
+            socket.io.send(|io| {
                 self.counters.send_calls += 1;
-                socket.state.try_send(UdpSockRef::from(&*socket.io), &out)
+                socket.state.try_send(io, &out)
             })
         };
         let sent = match attempt() {
@@ -275,7 +274,7 @@ impl Ports for Sockets {
         };
         match sent {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                // Without a call it is only that nobody has looked yet whether there is room, as at the start.
+                // Without a call it is only that nobody has looked yet whether there is room.
                 self.counters.send_blocked += u64::from(self.counters.send_calls != calls);
                 false
             }
@@ -378,8 +377,8 @@ fn poll_wait(
 ) -> Poll<()> {
     let mut ready = !shared.register_driver(context.waker());
     for socket in &sockets.sockets {
-        ready |= socket.io.poll_recv_ready(context).is_ready();
-        ready |= rest.blocked && socket.io.poll_send_ready(context).is_ready();
+        ready |= socket.io.poll_readable(context);
+        ready |= rest.blocked && socket.io.poll_room(context);
     }
     ready |= armed && sleep.poll(context).is_ready();
     if ready { Poll::Ready(()) } else { Poll::Pending }

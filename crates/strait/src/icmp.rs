@@ -2,7 +2,7 @@
 //! about. Without this a closed port looks like a silent one, and is found out at the handshake's deadline only.
 
 use std::io::{ErrorKind, IoSliceMut};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 
@@ -10,10 +10,9 @@ use nix::errno::Errno;
 use nix::libc::{c_int, in6_pktinfo, sock_extended_err, sockaddr_in6};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt};
 use strait_core::DialError;
-use tokio::io::Interest;
-use tokio::net::UdpSocket;
 
 use crate::shared::Shared;
+use crate::udp::Udp;
 
 /// A QUIC header is in the first bytes.
 const QUOTED_BYTES: usize = 64;
@@ -28,18 +27,18 @@ pub(crate) fn ask_for_errors(socket: &UdpSocket, v6: bool) {
 }
 
 /// Reads a socket's errors for as long as the node runs.
-pub(crate) async fn read_errors(shared: Arc<Shared>, socket: Arc<UdpSocket>) {
+pub(crate) async fn read_errors(shared: Arc<Shared>, socket: Arc<Udp>) {
     loop {
-        if socket.ready(Interest::ERROR).await.is_err() {
+        if socket.errors().await.is_err() {
             return;
         }
         loop {
-            match socket.try_io(Interest::ERROR, || read_one(&socket)) {
+            match socket.read_error(read_one) {
                 Ok(Some((remote, quoted, error))) => {
                     shared.ask(|state, now| state.core.handle_undelivered(now, remote, &quoted, &error));
                 }
                 Ok(None) => {}
-                // The queue is empty: `try_io` has noted that.
+                // The queue is empty: reading has noted that.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(_) => return,
             }

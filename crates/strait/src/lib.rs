@@ -56,6 +56,8 @@ mod tcp;
 mod topic;
 mod trace;
 pub mod turn;
+#[cfg_attr(not(unix), path = "udp_elsewhere.rs")]
+mod udp;
 mod watch;
 
 pub use address::{Way, quic_address, socket_address, tcp_address};

@@ -221,8 +221,12 @@ impl Node {
     ) -> Result<Message, RequestError> {
         let _permit = self.window(peer, def.name, def.per_peer_max).await;
         let mut resend = Resend::new(def, &body);
+        // Nearly always there is a connection: whether there is, asking will tell.
+        let mut connected = true;
         loop {
-            resend.connected(self, peer).await?;
+            if !std::mem::replace(&mut connected, false) {
+                resend.connected(self, peer).await?;
+            }
             let sent = self.shared().ask(|state, _| {
                 if state.draining {
                     return Err((None, Message::new()));
@@ -256,7 +260,7 @@ impl Node {
                     }
                 }
                 Err((None, _)) => return Err(RequestError::Closing),
-                // The connection went away between the two looks: connect again.
+                // There is none, or it went away between the two looks: connect.
                 Err((Some(Refused::NotConnected(_)), back)) => body = back,
                 Err((Some(Refused::TooLarge { len, max }), _)) => return Err(RequestError::TooLarge { len, max }),
                 Err((Some(Refused::Definition(error)), _)) => return Err(error.into()),

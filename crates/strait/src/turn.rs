@@ -16,6 +16,9 @@ use crate::shared::Shared;
 /// A turn takes no further batch from the sockets when it has so many bytes.
 const RECEIVE_BYTES_MAX: usize = 2 << 20;
 
+/// So often a turn's second half drives before it sends.
+const DRIVES_MAX: usize = 2;
+
 /// The sockets of a driver, or what stands for them.
 pub trait Ports {
     /// Takes what has arrived, a bounded batch at most, and hands each datagram on. True when there may be more.
@@ -81,8 +84,9 @@ impl Turn {
         Turn { shared, buffer: Vec::new(), written: Vec::new(), kept: None, batch: Vec::new(), work_left: false }
     }
 
-    /// The first half. Afterwards let the tasks that are ready run, then call [`second`](Self::second). Returns how many this may have made ready: none when
-    /// requests that their handlers have answered at once are all that came of it.
+    /// The first half. Afterwards let the tasks that are ready run, then call [`second`](Self::second). Returns how many this may have made ready for whom it is
+    /// worth to wait: none when all that came of it are requests that their handlers have answered at once, or one reply. Who waited for that may ask for
+    /// something next, and the acknowledgement goes with it: until then there is nothing to send, and a driver that let it go first would cost more than one more turn.
     pub fn first(&mut self, ports: &mut dyn Ports) -> usize {
         let batch = &mut self.batch;
         let mut bytes = 0usize;
@@ -105,31 +109,41 @@ impl Turn {
         }
         state.core.handle_timeout(now);
         self.work_left = state.core.drive(now) || more;
-        let mut readied = 0usize;
+        let (mut readied, mut replies) = (0usize, 0usize);
         while let Some(event) = state.core.poll_event() {
-            readied = readied.saturating_add(usize::from(!matches!(event, Event::Request { .. })));
+            match event {
+                Event::Request { .. } => {}
+                Event::Reply { .. } => replies = replies.saturating_add(1),
+                _ => readied = readied.saturating_add(1),
+            }
             state.dispatch(&shared, event, &mut starts);
         }
         drop(state);
-        shared.start(starts).saturating_add(readied)
+        readied = readied.saturating_add(shared.start(starts));
+        if readied == 0 && replies == 1 { 0 } else { readied.saturating_add(replies) }
     }
 
     /// The second half: drives what the application has asked for meanwhile, and sends.
     pub fn second(&mut self, ports: &mut dyn Ports) -> Rest {
         let shared = self.shared.clone();
         let now = shared.runtime.now();
-        let mut starts = Vec::new();
-        {
+        for _ in 0..DRIVES_MAX {
+            let mut starts = Vec::new();
             let mut state = shared.lock();
             state.take_asked();
-            self.work_left |= state.core.drive(now);
+            let left = state.core.drive(now);
             while let Some(event) = state.core.poll_event() {
                 state.dispatch(&shared, event, &mut starts);
             }
+            drop(state);
+            self.work_left |= left || !starts.is_empty();
+            let done = starts.is_empty();
+            shared.start(starts);
+            // What is answered at once leaves with what agreed on it; unless others wait for their turn, who would wait for that too.
+            if done || left {
+                break;
+            }
         }
-        // What these start is asked for in the next turn.
-        self.work_left |= !starts.is_empty();
-        shared.start(starts);
         let blocked = self.drain(ports, now);
         self.drain_pipes(ports, now);
         let mut starts = Vec::new();
