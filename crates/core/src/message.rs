@@ -16,10 +16,18 @@ const CHUNK_BYTES: usize = 88;
 /// Reading through [`bytes::Buf`] consumes it.
 #[derive(Debug, Clone, Default)]
 pub struct Message {
-    chunks: VecDeque<Bytes>,
-    /// Small pieces gathered so far; always behind all of `chunks`.
-    tail: BytesMut,
+    /// The chunk before all others. Most messages are one, and need nothing else.
+    first: Bytes,
+    more: Option<Box<More>>,
     len: usize,
+}
+
+/// What is behind the first chunk: nothing while that is empty, but for small pieces.
+#[derive(Debug, Clone, Default)]
+struct More {
+    chunks: VecDeque<Bytes>,
+    /// Small pieces gathered so far; always behind all chunks.
+    tail: BytesMut,
 }
 
 impl Message {
@@ -44,62 +52,88 @@ impl Message {
 
     /// Allocated bytes, about: each chunk has some of its datagram's headers, and the count of who shares it.
     pub(crate) fn held(&self) -> u64 {
-        let chunks = self
-            .chunks
-            .len()
-            .saturating_mul(CHUNK_BYTES)
-            .saturating_add(self.chunks.capacity().saturating_mul(size_of::<Bytes>()));
-        self.kept().saturating_add(chunks as u64)
+        let one = usize::from(!self.first.is_empty());
+        let (chunks, list) = self.more.as_ref().map_or((one, 0), |more| {
+            let list = more.chunks.capacity().saturating_mul(size_of::<Bytes>()).saturating_add(size_of::<More>());
+            (more.chunks.len().saturating_add(one), list)
+        });
+        self.kept().saturating_add(chunks.saturating_mul(CHUNK_BYTES).saturating_add(list) as u64)
     }
 
     /// Bytes that it keeps beside how they are kept track of: a large chunk is counted by its length.
     pub(crate) fn kept(&self) -> u64 {
-        self.len.saturating_sub(self.tail.len()).saturating_add(self.tail.capacity()) as u64
+        let (len, room) = self.more.as_ref().map_or((0, 0), |more| (more.tail.len(), more.tail.capacity()));
+        self.len.saturating_sub(len).saturating_add(room) as u64
+    }
+
+    /// A message that came in one chunk: a large one as it is, a small one copied. Returns the bytes copied too.
+    pub(crate) fn whole(chunk: Bytes) -> (Message, usize) {
+        if chunk.len() < COPY_BELOW {
+            return (Bytes::copy_from_slice(&chunk).into(), chunk.len());
+        }
+        (chunk.into(), 0)
     }
 
     /// Appends a chunk that was received: large ones as they are, small ones copied. Returns the bytes copied.
     pub(crate) fn push(&mut self, chunk: Bytes) -> usize {
         self.len = self.len.saturating_add(chunk.len());
         if chunk.len() < COPY_BELOW {
-            self.tail.extend_from_slice(&chunk);
+            self.more.get_or_insert_default().tail.extend_from_slice(&chunk);
             return chunk.len();
         }
-        if !self.tail.is_empty() {
-            self.chunks.push_back(self.tail.split().freeze());
-        }
-        self.chunks.push_back(chunk);
+        self.seal();
+        self.append(chunk);
         0
     }
 
+    fn append(&mut self, chunk: Bytes) {
+        if self.first.is_empty() {
+            self.first = chunk;
+        } else {
+            self.more.get_or_insert_default().chunks.push_back(chunk);
+        }
+    }
+
     fn seal(&mut self) {
-        if !self.tail.is_empty() {
-            self.chunks.push_back(self.tail.split().freeze());
+        if let Some(more) = self.more.as_mut().filter(|more| !more.tail.is_empty()) {
+            let tail = more.tail.split().freeze();
+            self.append(tail);
+        }
+    }
+
+    /// The next chunk comes first when the first is used up.
+    fn settle(&mut self) {
+        while self.first.is_empty()
+            && let Some(next) = self.more.as_mut().and_then(|more| more.chunks.pop_front())
+        {
+            self.first = next;
         }
     }
 
     /// The bytes as chunks, in order.
     pub fn chunks(&self) -> impl Iterator<Item = &[u8]> {
-        let tail = (!self.tail.is_empty()).then_some(&self.tail[..]);
-        self.chunks.iter().map(|chunk| &chunk[..]).chain(tail)
+        let more = self.more.iter().flat_map(|more| more.chunks.iter().map(|chunk| &chunk[..]).chain([&more.tail[..]]));
+        [&self.first[..]].into_iter().chain(more).filter(|chunk| !chunk.is_empty())
     }
 
     /// The bytes as owned chunks, in order.
     pub fn into_chunks(mut self) -> VecDeque<Bytes> {
         self.seal();
-        self.chunks
+        let mut chunks = self.more.map(|more| more.chunks).unwrap_or_default();
+        if !self.first.is_empty() {
+            chunks.push_front(self.first);
+        }
+        chunks
     }
 
     /// The bytes in one piece. Copies only when they came in several chunks.
     pub fn into_bytes(mut self) -> Bytes {
-        if self.chunks.is_empty() {
-            return self.tail.freeze();
-        }
         self.seal();
-        if self.chunks.len() == 1 {
-            return self.chunks.pop_front().unwrap_or_default();
+        if self.first.len() == self.len {
+            return self.first;
         }
         let mut whole = BytesMut::with_capacity(self.len);
-        for chunk in &self.chunks {
+        for chunk in self.chunks() {
             whole.extend_from_slice(chunk);
         }
         whole.freeze()
@@ -108,10 +142,8 @@ impl Message {
     /// The front chunk, to be handed to a stream; what was taken of it is removed with [`Buf::advance`].
     pub(crate) fn front(&mut self) -> Option<&mut Bytes> {
         self.seal();
-        while self.chunks.front().is_some_and(|chunk| chunk.is_empty()) {
-            self.chunks.pop_front();
-        }
-        self.chunks.front_mut()
+        self.settle();
+        (!self.first.is_empty()).then_some(&mut self.first)
     }
 
     /// Notes that `taken` bytes were split off the front chunk by its new owner.
@@ -126,27 +158,25 @@ impl Buf for Message {
     }
 
     fn chunk(&self) -> &[u8] {
-        self.chunks().find(|chunk| !chunk.is_empty()).unwrap_or_default()
+        self.chunks().next().unwrap_or_default()
     }
 
     fn advance(&mut self, mut count: usize) {
         count = count.min(self.len);
         self.len = self.len.saturating_sub(count);
         self.seal();
-        while let Some(front) = self.chunks.front_mut() {
-            if front.len() > count {
-                front.advance(count);
-                return;
-            }
-            count = count.saturating_sub(front.len());
-            self.chunks.pop_front();
+        while count > 0 && !self.first.is_empty() {
+            let step = count.min(self.first.len());
+            self.first.advance(step);
+            count = count.saturating_sub(step);
+            self.settle();
         }
     }
 }
 
 impl From<Bytes> for Message {
     fn from(bytes: Bytes) -> Message {
-        Message { len: bytes.len(), chunks: VecDeque::from([bytes]), tail: BytesMut::new() }
+        Message { len: bytes.len(), first: bytes, ..Message::default() }
     }
 }
 
@@ -182,7 +212,10 @@ impl From<String> for Message {
 
 impl From<VecDeque<Bytes>> for Message {
     fn from(chunks: VecDeque<Bytes>) -> Message {
-        Message { len: chunks.iter().map(Bytes::len).sum(), chunks, tail: BytesMut::new() }
+        let len = chunks.iter().map(Bytes::len).sum();
+        let mut message = Message { len, first: Bytes::new(), more: Some(Box::new(More { chunks, tail: BytesMut::new() })) };
+        message.settle();
+        message
     }
 }
 
@@ -205,6 +238,51 @@ mod tests {
         let whole = message.into_bytes();
         assert_eq!(&whole[..3], b"abc");
         assert_eq!(whole.last(), Some(&b'd'));
+    }
+
+    #[test]
+    fn a_small_message_in_one_chunk_is_copied_and_a_large_one_is_not() {
+        let (small, large) = (Bytes::from(vec![1; COPY_BELOW - 1]), Bytes::from(vec![2; COPY_BELOW]));
+        let (message, copied) = Message::whole(small.clone());
+        assert_eq!((message.len(), copied), (COPY_BELOW - 1, COPY_BELOW - 1));
+        assert_ne!(message.into_bytes().as_ptr(), small.as_ptr());
+        let (message, copied) = Message::whole(large.clone());
+        assert_eq!((message.len(), copied), (COPY_BELOW, 0));
+        assert_eq!(message.into_bytes().as_ptr(), large.as_ptr());
+    }
+
+    proptest::proptest! {
+        /// However a message came in pieces, it is the same bytes in the same order: whole, in chunks, read bit by bit, and handed on front by front.
+        #[test]
+        fn it_is_the_bytes_it_was_made_of(sizes in proptest::collection::vec(0usize..2000, 0..12), steps in proptest::collection::vec(1usize..1500, 1..8)) {
+            let pieces: VecDeque<Bytes> = sizes.iter().enumerate().map(|(n, size)| Bytes::from(vec![n as u8; *size])).collect();
+            let flat: Vec<u8> = pieces.iter().flatten().copied().collect();
+            let mut pushed = Message::new();
+            for piece in &pieces {
+                pushed.push(piece.clone());
+            }
+            for message in [pushed, Message::from(pieces)] {
+                proptest::prop_assert_eq!(message.len(), flat.len());
+                proptest::prop_assert_eq!(&message.clone().into_bytes()[..], &flat[..]);
+                proptest::prop_assert_eq!(message.clone().into_chunks().into_iter().flatten().collect::<Vec<u8>>(), flat.clone());
+                let (mut read, mut given, mut out) = (message.clone(), message, Vec::new());
+                for step in &steps {
+                    let step = (*step).min(read.remaining());
+                    out.extend_from_slice(&read.copy_to_bytes(step));
+                }
+                while read.has_remaining() {
+                    out.push(read.get_u8());
+                }
+                proptest::prop_assert_eq!(&out, &flat);
+                out.clear();
+                while let Some(front) = given.front() {
+                    let part = front.split_to(front.len().min(700));
+                    given.took(part.len());
+                    out.extend_from_slice(&part);
+                }
+                proptest::prop_assert_eq!((&out, given.len()), (&flat, 0));
+            }
+        }
     }
 
     #[test]

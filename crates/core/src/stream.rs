@@ -6,16 +6,15 @@
 //!
 //! The transport below is a [`StreamPort`]; QUIC streams are one, multiplexed byte pipes will be another.
 
-mod held;
 mod machine;
 pub(crate) mod memory;
 mod port;
+mod state;
 
 use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::budget::Grant;
 use crate::limits::{
     FRONT_BYTES_MAX, GATHER_BYTES, HEADER_BYTES_MAX, Limits, OUTBOX_BYTES_FIRST, OUTBOX_BYTES_MAX, PIN_BYTES, SMALL_PIECE_BYTES,
 };
@@ -25,130 +24,12 @@ use crate::wake::Why;
 
 pub use machine::{Input, Next, Output, StreamMachine, Waits};
 pub use port::{Read, StreamPort};
+use state::Finish;
+pub(crate) use state::{IoState, Moved};
 
 /// Asked for more than a header may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooLarge;
-
-/// The state of a stream that outlives one drive.
-#[derive(Debug)]
-pub(crate) struct IoState {
-    /// The chunk that was taken last, not all consumed.
-    front: Bytes,
-    /// Header bytes gathered from several chunks. Always before `front`.
-    head: BytesMut,
-    /// Small writes gathered in this drive.
-    outbox: BytesMut,
-    /// What of the outbox the transport had no room for.
-    unsent: Bytes,
-    pub(crate) grant: Grant,
-    /// A large chunk was handed over: the transport keeps all of its memory until the last byte of it is acknowledged.
-    pub(crate) pins: bool,
-    /// The peer has acknowledged all of our direction.
-    pub(crate) delivered: bool,
-    /// What the stream itself is granted, beside its messages.
-    pub(crate) base: u64,
-    peer_finished: bool,
-    pub(crate) peer_reset: Option<u64>,
-    pub(crate) peer_stopped: Option<u64>,
-    finish: Finish,
-    /// The peer had refused our bytes before we ended.
-    cut: bool,
-    pub(crate) deadline: Option<(Instant, Why)>,
-    pub(crate) input: Option<Input>,
-    pub(crate) moved: Moved,
-    /// The transport had nothing to read when it was last asked.
-    dry: bool,
-    /// Reads are held back while a lazy negotiation is not confirmed.
-    held: bool,
-    /// What the application wanted before the negotiation had come so far.
-    pub(crate) late: Late,
-}
-
-/// What a stream has done.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Moved {
-    /// Bytes consumed, and given to the transport.
-    pub(crate) bytes_in: u64,
-    pub(crate) bytes_out: u64,
-    /// Bytes copied in user space.
-    pub(crate) copied: u64,
-    /// Keys of its topic that were looked at.
-    pub(crate) looks: u64,
-    /// Frames of its topic that were begun.
-    pub(crate) told: u64,
-}
-
-impl Moved {
-    /// What was done since.
-    pub(crate) fn since(self, before: Moved) -> Moved {
-        Moved {
-            bytes_in: self.bytes_in.saturating_sub(before.bytes_in),
-            bytes_out: self.bytes_out.saturating_sub(before.bytes_out),
-            copied: self.copied.saturating_sub(before.copied),
-            looks: self.looks.saturating_sub(before.looks),
-            told: self.told.saturating_sub(before.told),
-        }
-    }
-}
-
-/// Ends that an application asked for too early. A stream that is closed before its proposal is written says nothing to the peer; one
-/// that refuses the peer's bytes before the answer never learns of it.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Late {
-    pub(crate) finish: bool,
-    pub(crate) stop: Option<u32>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Finish {
-    No,
-    Wanted,
-    Done,
-}
-
-impl IoState {
-    pub(crate) fn new(grant: Grant) -> IoState {
-        IoState {
-            front: Bytes::new(),
-            head: BytesMut::new(),
-            outbox: BytesMut::new(),
-            unsent: Bytes::new(),
-            pins: false,
-            delivered: false,
-            base: grant.bytes(),
-            grant,
-            peer_finished: false,
-            peer_reset: None,
-            peer_stopped: None,
-            finish: Finish::No,
-            cut: false,
-            deadline: None,
-            input: None,
-            moved: Moved::default(),
-            dry: false,
-            held: false,
-            late: Late::default(),
-        }
-    }
-
-    /// Ends whatever direction is still open.
-    pub(crate) fn seal(&mut self, port: &mut dyn StreamPort) {
-        if self.finish != Finish::Done {
-            self.finish = Finish::Done;
-            port.reset(0);
-        }
-        if !self.peer_finished && self.peer_reset.is_none() {
-            self.peer_finished = true;
-            port.stop(0);
-        }
-    }
-
-    /// Whether the transport still holds memory of this stream that the peer has not released by acknowledging it.
-    pub(crate) fn undelivered(&self) -> bool {
-        self.pins && !self.delivered && self.peer_stopped.is_none()
-    }
-}
 
 /// What of the surroundings a machine may look at.
 #[derive(Debug, Clone, Copy)]
@@ -170,8 +51,6 @@ pub struct StreamIo<'a> {
     outputs: &'a mut Vec<Output>,
     feeds: Option<&'a mut Feeds>,
     blocked: bool,
-    /// The port has nothing more: nothing comes during a drive, so it is not asked again.
-    dry: bool,
 }
 
 impl<'a> StreamIo<'a> {
@@ -182,7 +61,7 @@ impl<'a> StreamIo<'a> {
         outputs: &'a mut Vec<Output>,
     ) -> StreamIo<'a> {
         state.deadline = None;
-        let mut io = StreamIo { around, port, state, outputs, feeds: None, blocked: false, dry: false };
+        let mut io = StreamIo { around, port, state, outputs, feeds: None, blocked: false };
         // What an earlier drive left goes first: the transport says only once that there is room, and a machine that still saw none
         // would wait for a second word.
         if !io.state.unsent.is_empty() {
@@ -281,6 +160,17 @@ impl<'a> StreamIo<'a> {
         ready.get(..max).unwrap_or(ready)
     }
 
+    /// Of the next bytes those that are there in one piece, without asking for more than it takes to have any: empty when there are none.
+    pub(crate) fn at_hand(&mut self) -> &[u8] {
+        if self.state.held {
+            return &[];
+        }
+        if self.state.head.is_empty() && self.state.front.is_empty() {
+            self.pull(FRONT_BYTES_MAX);
+        }
+        if self.state.head.is_empty() { &self.state.front } else { &self.state.head }
+    }
+
     fn gather(&mut self, piece: &[u8]) {
         self.state.head.extend_from_slice(piece);
         self.state.moved.copied = self.state.moved.copied.saturating_add(piece.len() as u64);
@@ -288,21 +178,23 @@ impl<'a> StreamIo<'a> {
 
     /// Takes a chunk from the port into `front`. False when there is none now.
     fn pull(&mut self, max: usize) -> bool {
-        self.state.dry = true;
-        if self.dry || self.state.peer_finished || self.state.peer_reset.is_some() {
+        if self.state.dry {
+            return false;
+        }
+        if self.state.peer_finished || self.state.peer_reset.is_some() {
+            self.state.dry = true;
             return false;
         }
         match self.port.read(max) {
             Ok(Read::Chunk(chunk)) => {
                 self.state.front = chunk;
-                self.state.dry = false;
                 return true;
             }
             Ok(Read::Blocked) => {}
             Ok(Read::Finished) => self.state.peer_finished = true,
             Err(code) => self.state.peer_reset = Some(code),
         }
-        self.dry = true;
+        self.state.dry = true;
         false
     }
 
@@ -400,14 +292,26 @@ impl<'a> StreamIo<'a> {
     /// Gathers a small write (copied once). Returns how much was taken: [`room`](Self::room) at most.
     pub fn write(&mut self, bytes: &[u8]) -> usize {
         let taken = bytes.len().min(self.room());
-        if let Some(bytes) = bytes.get(..taken) {
-            if taken > 0 && self.state.outbox.capacity() == 0 {
-                self.state.outbox.reserve(taken.max(OUTBOX_BYTES_FIRST));
-            }
-            self.state.outbox.extend_from_slice(bytes);
-            self.state.moved.copied = self.state.moved.copied.saturating_add(taken as u64);
+        if let Some(bytes) = bytes.get(..taken).filter(|bytes| !bytes.is_empty()) {
+            self.write_with(taken, |out| out.extend_from_slice(bytes));
         }
         taken
+    }
+
+    /// Has `put` gather a small write of `bytes` at most. False, and nothing was done, when there is no [`room`](Self::room) for so many.
+    pub(crate) fn write_with(&mut self, bytes: usize, put: impl FnOnce(&mut BytesMut)) -> bool {
+        if self.room() < bytes {
+            return false;
+        }
+        let outbox = &mut self.state.outbox;
+        if outbox.capacity() == 0 {
+            outbox.reserve(bytes.max(OUTBOX_BYTES_FIRST));
+        }
+        let before = outbox.len();
+        put(outbox);
+        let written = outbox.len().saturating_sub(before);
+        self.copied(written);
+        true
     }
 
     /// Hands a chunk over without copying it. What was taken is removed from the front of `chunk`; returns how much.
@@ -475,6 +379,11 @@ impl<'a> StreamIo<'a> {
             self.port.finish();
         }
         true
+    }
+
+    /// Whether there are small writes, and nothing but them, that could wait for more to come.
+    pub(crate) fn may_wait(&self) -> bool {
+        !self.state.outbox.is_empty() && self.state.unsent.is_empty() && self.state.finish == Finish::No
     }
 
     /// The code with which the peer refused what we had not ended yet: not all that was to be said was heard.

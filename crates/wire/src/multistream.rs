@@ -108,6 +108,7 @@ pub fn decode(bytes: &[u8], max: usize) -> Result<Option<(Message<'_>, usize)>, 
         return Err(MultistreamError::NoNewline);
     };
     let message = match text {
+        _ if text == HEADER.as_bytes() => Message::Header,
         b"na" => Message::NotAvailable,
         b"ls" => Message::List,
         [b'/', ..] => {
@@ -115,7 +116,6 @@ pub fn decode(bytes: &[u8], max: usize) -> Result<Option<(Message<'_>, usize)>, 
                 return Err(MultistreamError::InnerNewline);
             }
             match str::from_utf8(text) {
-                Ok(HEADER) => Message::Header,
                 Ok(name) => Message::Protocol(name),
                 Err(_) => return Err(MultistreamError::NotUtf8),
             }
@@ -161,6 +161,21 @@ pub const fn protocol_len(name: &str) -> usize {
     text.saturating_add(framing::header_len(text))
 }
 
+/// How many bytes at the front of `bytes` are the header and the acceptance of `name`, if that is what they begin with: what a dialer hopes for,
+/// and nearly always gets. `None` says nothing: read it message by message with [`decode`].
+#[must_use]
+pub fn accepted(bytes: &[u8], name: &str) -> Option<usize> {
+    let rest = after_line(bytes, HEADER)?;
+    let rest = after_line(rest, name)?;
+    bytes.len().checked_sub(rest.len())
+}
+
+fn after_line<'a>(bytes: &'a [u8], text: &str) -> Option<&'a [u8]> {
+    let (used, len) = framing::frame_len(bytes, MESSAGE_BYTES_MAX).ok()??;
+    let rest = bytes.get(used..)?.strip_prefix(text.as_bytes())?.strip_prefix(b"\n")?;
+    (len == text.len().saturating_add(1)).then_some(rest)
+}
+
 fn line(text: &str, out: &mut impl BufMut) {
     framing::put_header(text.len().saturating_add(1), out);
     out.put_slice(text.as_bytes());
@@ -191,6 +206,25 @@ mod tests {
         protocol("/ipfs/kad/1.0.0", &mut out).unwrap();
         assert_eq!(out, b"\x13/multistream/1.0.0\n\x03na\n\x10/ipfs/kad/1.0.0\n");
         assert_eq!(decode(&out[24..], 1024), Ok(Some((Message::Protocol("/ipfs/kad/1.0.0"), 17))));
+    }
+
+    #[test]
+    fn an_acceptance_in_one_piece() {
+        let mut out = Vec::new();
+        header(&mut out);
+        protocol("/a/1", &mut out).unwrap();
+        let len = out.len();
+        out.extend_from_slice(b"what follows");
+        assert_eq!(accepted(&out, "/a/1"), Some(len));
+        assert_eq!(accepted(&out, "/a/"), None);
+        assert_eq!(accepted(&out, "/a/11"), None);
+        assert_eq!(accepted(&out[..len - 1], "/a/1"), None);
+        let mut refused = Vec::new();
+        header(&mut refused);
+        na(&mut refused);
+        assert_eq!(accepted(&refused, "/a/1"), None);
+        // The length is of another line than the text.
+        assert_eq!(accepted(b"\x13/multistream/1.0.0\n\x06/a/1\n", "/a/1"), None);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use multiaddr::Multiaddr;
 
 use super::Node;
 use super::identity::Identity;
+use super::machine::Machine;
 use super::state::{ConnId, ConnState, Phase, Role, Stream, StreamRef};
 use crate::error::{Closed, ConfigError, DialError};
 use crate::message::Message;
@@ -321,7 +322,7 @@ impl Node {
         reserve: u64,
     ) -> Option<StreamRef> {
         let conn = self.conn_mut(slot)?;
-        let index = conn.add(role, machine, priority, reserve)?;
+        let index = conn.add(role, Machine::Protocol(machine), priority, reserve)?;
         let name = conn.stream_ref(index)?;
         conn.opening.push_back((index, name.serial));
         conn.to_open = true;

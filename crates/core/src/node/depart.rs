@@ -12,6 +12,7 @@ impl Node {
     /// waiting; if the socket is full keep this one and stop, and the congestion controller will feel it.
     pub fn poll_transmit(&mut self, now: Instant, max: NonZeroUsize, buffer: &mut Vec<u8>) -> Option<Transmit> {
         buffer.clear();
+        self.send_kept_back(now);
         if let Some((transmit, bytes)) = self.answers.pop_front() {
             buffer.extend_from_slice(&bytes);
             self.count_transmit(&transmit);
@@ -47,6 +48,29 @@ impl Node {
             }
         }
         None
+    }
+
+    /// Hands over small writes that were kept back for more to come: it has not come in this turn.
+    pub(super) fn send_kept_back(&mut self, now: Instant) {
+        if self.kept_back.is_empty() {
+            return;
+        }
+        let mut names = std::mem::take(&mut self.kept_back);
+        for name in names.drain(..) {
+            let Some((slot, stream)) = self.find_stream(name) else {
+                continue;
+            };
+            stream.kept_back = false;
+            let (before, Ok(index)) = (stream.io.moved, usize::try_from(name.index)) else {
+                continue;
+            };
+            if let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_deref_mut) {
+                conn.flush_stream(now, &self.config.limits, index);
+                conn.count_moved(now, index, before, &mut self.counters);
+            }
+            self.send_later(slot);
+        }
+        self.kept_back = names;
     }
 
     fn count_transmit(&mut self, transmit: &Transmit) {

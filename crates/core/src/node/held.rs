@@ -3,10 +3,10 @@
 //! Buffers of its own are counted. What the QUIC crate holds is not told by it, and is worked out from what was given to it and what came of it. What has no
 //! length that could be asked for is a constant, measured with the allocator. `tests/held.rs` compares the sum with the allocator.
 
-use std::mem::{size_of, size_of_val};
+use std::mem::size_of;
 use std::time::{Duration, Instant};
 
-use super::state::{ConnState, Stream};
+use super::state::{ConnState, Stream, StreamRef};
 use super::{Event, Node};
 use crate::conn::transport::Transport;
 
@@ -102,7 +102,7 @@ impl ConnState {
     }
 
     fn held_by(&self, stream: &Stream) -> u64 {
-        let own = (size_of_val(&*stream.machine) as u64).saturating_add(stream.machine.held());
+        let own = stream.machine.held();
         let carried = if self.quic.is_quic() && stream.number.is_some() { QUIC_STREAM_BYTES } else { 0 };
         own.saturating_add(carried).saturating_add(stream.io.held())
     }
@@ -135,6 +135,10 @@ impl Node {
             self.strangers.bytes(),
             self.book.bytes(),
             self.abuse.held(),
+            self.wakes.held(),
+            self.quic.held(),
+            self.pipes.identity.held(),
+            (self.kept_back.capacity() as u64).saturating_mul(size_of::<StreamRef>() as u64),
             (self.events.capacity() as u64).saturating_mul(size_of::<Event>() as u64),
         ];
         conns.chain(own).fold(0, u64::saturating_add)

@@ -33,6 +33,7 @@ mod fuzz;
 mod held;
 mod identity;
 mod jam;
+mod machine;
 mod mobility;
 mod mtu;
 mod packets;
@@ -272,6 +273,8 @@ pub struct Node {
     /// The largest IP packet, in bytes, that a link of this machine carries to its neighbours.
     link_mtu: u16,
     outputs: Vec<Output>,
+    /// Streams whose small writes wait for company until something is sent.
+    kept_back: Vec<StreamRef>,
     /// Which connections are traced from their beginning.
     traces: Option<Arc<dyn Traces>>,
 }
@@ -350,6 +353,7 @@ impl Node {
             closing: false,
             link_mtu: mtu::ETHERNET,
             outputs: Vec::new(),
+            kept_back: Vec::new(),
             random,
             config,
         })

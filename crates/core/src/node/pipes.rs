@@ -216,6 +216,7 @@ impl Node {
     /// The next thing to do to a pipe; what is to be written is in `buffer`, which is cleared. Take all before waiting.
     pub fn poll_pipe(&mut self, now: Instant, buffer: &mut Vec<u8>) -> Option<PipeAction> {
         buffer.clear();
+        self.send_kept_back(now);
         if let Some(action) = self.pipe_closes.pop_front() {
             return Some(action);
         }

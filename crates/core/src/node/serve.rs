@@ -343,6 +343,8 @@ impl Node {
                 break;
             };
             stream.number = Some(number);
+            // The peer does not know of it yet.
+            stream.io.dried();
             // What had to wait has got its deadline when it was first looked at.
             let waits = stream.open_by.take().and_then(|(by, within)| by.checked_sub(within));
             stream.since = Some(waits.unwrap_or(now));

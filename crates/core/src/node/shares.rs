@@ -80,9 +80,11 @@ impl ConnState {
         let Some(stream) = self.streams.get_mut(index) else {
             return;
         };
-        stream.priority = priority;
-        if let Some(number) = stream.number {
-            self.quic.port(number).set_priority(self.shares.level(priority));
+        let before = std::mem::replace(&mut stream.priority, priority);
+        let level = self.shares.level(priority);
+        // What it begins with need not be told: nearly all streams stay at that.
+        if let Some(number) = stream.number.filter(|_| (before, level) != (Priority::Normal, Priority::Normal)) {
+            self.quic.port(number).set_priority(level);
         }
     }
 }

@@ -13,6 +13,7 @@ use super::admission::Use;
 use super::credit::Credit;
 use super::held::Flow;
 use super::identity::Identity;
+use super::machine::Machine;
 use super::shares::Shares;
 use crate::budget::{Account, Grant};
 use crate::conn::piped::PipeEnd;
@@ -25,7 +26,7 @@ use crate::peers::scope::{self, Scope};
 use crate::proto::select::Listener;
 use crate::proto::{Priority, Registry, Request, StreamProtocol, identify, ping};
 use crate::report::{Carrier, Counters, Totals};
-use crate::stream::{IoState, Moved, StreamMachine, Waits};
+use crate::stream::{Around, IoState, Moved, StreamIo, Waits};
 use crate::topic::TopicId;
 use crate::trace::Trace;
 use crate::wake::Armed;
@@ -202,6 +203,11 @@ impl Role {
         }
     }
 
+    /// Whether what the peer has proposed and asked for is answered on it.
+    pub(super) fn answers(self) -> bool {
+        matches!(self, Role::Listener | Role::Server { .. })
+    }
+
     pub(super) fn is_raw(self) -> bool {
         matches!(self, Role::RawIn { .. } | Role::RawOut { .. })
     }
@@ -212,7 +218,7 @@ pub(super) struct Stream {
     pub(super) serial: u32,
     /// The transport's number, once it is open there.
     pub(super) number: Option<u64>,
-    pub(super) machine: Box<dyn StreamMachine>,
+    pub(super) machine: Machine,
     pub(super) io: IoState,
     pub(super) role: Role,
     pub(super) priority: Priority,
@@ -223,6 +229,8 @@ pub(super) struct Stream {
     pub(super) armed: Armed,
     /// An [`Event::Ready`](super::Event::Ready) is on its way.
     pub(super) told_ready: bool,
+    /// It is among those whose small writes wait for company until the node sends.
+    pub(super) kept_back: bool,
     /// Bytes to be granted when it opens, beside its own.
     pub(super) reserve: u64,
     /// When it has to be open at the latest, once it waits for that.
@@ -471,7 +479,7 @@ impl ConnState {
         }
         let mut count = 0u64;
         while let Some(number) = self.quic.accept() {
-            let listener = Box::new(Listener::new(registry.clone()));
+            let listener = Machine::Listener(Listener::new(registry.clone()));
             // The connection's stream credit pays for it.
             if let Some(index) = self.add(Role::Listener, listener, Priority::Normal, 0) {
                 if let Some(stream) = self.streams.get_mut(index) {
@@ -521,6 +529,16 @@ impl ConnState {
         moved
     }
 
+    /// Puts what a stream has gathered into the transport, as far as there is room.
+    pub(super) fn flush_stream(&mut self, now: Instant, limits: &Limits, index: usize) {
+        let around = Around { now, limits, connection_in: self.wire_in, connection_out: self.bytes_out };
+        if let Some(stream) = self.streams.get_mut(index)
+            && let Some(number) = stream.number
+        {
+            StreamIo::new(around, &mut self.quic.port(number), &mut stream.io, &mut Vec::new()).flush();
+        }
+    }
+
     /// What it runs on.
     pub(super) fn carrier(&self) -> Carrier {
         if self.quic.is_quic() { Carrier::Quic } else { Carrier::Tcp }
@@ -542,7 +560,7 @@ impl ConnState {
     }
 
     /// Adds a stream with a grant of `bytes` of its own (0 where the connection's credit covers it).
-    pub(super) fn add(&mut self, role: Role, machine: Box<dyn StreamMachine>, priority: Priority, reserve: u64) -> Option<usize> {
+    pub(super) fn add(&mut self, role: Role, machine: Machine, priority: Priority, reserve: u64) -> Option<usize> {
         let grant = self.account.grant(0)?;
         self.serial = self.serial.wrapping_add(1);
         let stream = Stream {
@@ -557,6 +575,7 @@ impl ConnState {
             begun: false,
             armed: Armed::default(),
             told_ready: false,
+            kept_back: false,
             reserve,
             open_by: None,
             since: None,

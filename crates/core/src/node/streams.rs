@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::machine::Machine;
 use super::state::{Phase, Role};
 use super::{Event, Node};
 use crate::abuse::Offence;
@@ -67,6 +68,7 @@ impl Node {
             return 0;
         };
         let around = Around { now, limits, connection_in: conn.wire_in, connection_out: conn.bytes_out };
+        let name = conn.stream_ref(index);
         let Some(stream) = conn.streams.get_mut(index) else {
             return 0;
         };
@@ -79,8 +81,7 @@ impl Node {
         };
         if matches!(stream.role, Role::Queued) {
             // Only the answer to its proposal may still have to leave.
-            let mut port = conn.quic.port(number);
-            StreamIo::new(around, &mut port, &mut stream.io, &mut Vec::new()).flush();
+            conn.flush_stream(now, limits, index);
             return 0;
         }
         let first = !std::mem::replace(&mut stream.begun, true);
@@ -89,7 +90,9 @@ impl Node {
         let mut port = conn.quic.port(number);
         let mut io = StreamIo::new(around, &mut port, &mut stream.io, &mut outputs).with_feeds(&mut self.topics.feeds);
         let next = stream.machine.drive(&mut io);
-        let flushed = io.flush() || io.peer_stopped().is_some();
+        // An answer may come in this very turn, and leave in one piece with the agreement that it stands behind.
+        let later = stream.role.answers() && (next == Next::APP || next == Next::Done) && io.may_wait();
+        let flushed = !later && (io.flush() || io.peer_stopped().is_some());
         let totals = &mut self.counters.totals;
         totals.drives = totals.drives.saturating_add(1);
         let moved = conn.count_moved(now, index, before, &mut self.counters);
@@ -98,6 +101,9 @@ impl Node {
             return work;
         };
         let opened = first && matches!(stream.role, Role::RawOut { .. });
+        if later && !std::mem::replace(&mut stream.kept_back, true) {
+            self.kept_back.extend(name);
+        }
         let starved = match next {
             Next::Wait(waits) => {
                 stream.waits = waits;
@@ -151,7 +157,7 @@ impl Node {
             *count = count.saturating_sub(1);
         }
         stream.role = Role::Linger;
-        stream.machine = Box::new(Linger { pace: Pace::new(Direction::Out), until: None });
+        stream.machine = Machine::Protocol(Box::new(Linger { pace: Pace::new(Direction::Out), until: None }));
         conn.queue(index);
         if let Some((topic, name)) = watched.zip(conn.stream_ref(index)) {
             self.topics.forget(topic, name);
@@ -250,7 +256,7 @@ impl Node {
             // Those that it would wait for may never end.
             if entry.served == Served::Topics {
                 stream.role = Role::Own;
-                stream.machine = Box::new(topic::Teller::full());
+                stream.machine = Machine::Protocol(Box::new(topic::Teller::full()));
                 conn.queue(index);
                 self.counters.totals.count_refused_subscription();
                 return;
@@ -292,7 +298,7 @@ impl Node {
             return;
         };
         stream.role = role;
-        stream.machine = machine;
+        stream.machine = Machine::Protocol(machine);
         conn.set_priority(index, entry.priority);
         let active = conn.active.entry(protocol).or_default();
         *active = active.saturating_add(1);

@@ -130,7 +130,13 @@ impl Inbox {
             let Some(chunk) = io.take(size.saturating_sub(self.got.len())) else {
                 break;
             };
-            let copied = self.got.push(chunk);
+            let copied = if chunk.len() == size {
+                let (whole, copied) = Message::whole(chunk);
+                self.got = whole;
+                copied
+            } else {
+                self.got.push(chunk)
+            };
             io.copied(copied);
         }
         match self.framing {
@@ -285,7 +291,10 @@ impl Client {
         if result.is_err() || self.out.is_some() {
             io.reset(0);
         }
-        io.stop(0);
+        // Nearly always the end came with the reply: looking is cheaper than telling the peer to stop what it has finished.
+        if result.is_err() || !io.peer_finished() {
+            io.stop(0);
+        }
         io.output(Output::Reply(result));
         Next::Done
     }

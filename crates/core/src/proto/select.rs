@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use strait_wire::framing;
 use strait_wire::multistream::{self, MESSAGE_BYTES_MAX, Message};
 
 use crate::error::{Breach, StreamError};
@@ -17,8 +17,9 @@ use crate::wake::Why;
 
 /// A dialer may propose so many protocols on one stream. Implementations that try several versions propose two to four.
 pub const PROPOSALS_MAX: usize = 8;
-/// Room for a header and a name of usual length.
-const LINES_BYTES: usize = 96;
+
+/// The largest line with its length.
+const LINE_BYTES_MAX: usize = MESSAGE_BYTES_MAX + 2;
 
 /// What reading one line of the negotiation gave.
 enum Line {
@@ -33,7 +34,10 @@ enum Line {
 }
 
 fn read_line(io: &mut StreamIo<'_>, known: impl Fn(&str) -> Option<usize>) -> Line {
-    let decoded = multistream::decode(io.peek(MESSAGE_BYTES_MAX.saturating_add(2)), MESSAGE_BYTES_MAX);
+    // Nearly always the line came whole: more is asked for only when it did not.
+    let whole = matches!(framing::frame(io.at_hand(), MESSAGE_BYTES_MAX), Ok(Some(_)));
+    let bytes = if whole { io.at_hand() } else { io.peek(LINE_BYTES_MAX) };
+    let decoded = multistream::decode(bytes, MESSAGE_BYTES_MAX);
     let decoded = decoded.map(|line| {
         line.map(|(message, used)| match message {
             Message::Header => (Line::Header, used),
@@ -85,37 +89,36 @@ impl StreamMachine for Listener {
         if io.now() >= until {
             return Listener::fail(io, StreamError::Idle(within));
         }
-        let mut answer = BytesMut::with_capacity(LINES_BYTES);
         let outcome = loop {
             // An answer that has no room is not gathered either: the next proposal waits in the transport.
-            if io.room() < answer.len().saturating_add(MESSAGE_BYTES_MAX).saturating_add(32) {
+            if io.room() < LINE_BYTES_MAX {
                 break Next::ROOM;
             }
             match read_line(io, |name| self.registry.find(name)) {
                 Line::Header if !self.greeted => {
                     self.greeted = true;
-                    multistream::header(&mut answer);
+                    io.write_with(LINE_BYTES_MAX, multistream::header);
                 }
                 Line::Name(number) if self.greeted => {
                     self.proposals = self.proposals.saturating_add(1);
                     if let Some((number, entry)) = number.and_then(|n| Some((n, self.registry.get(n)?))) {
                         // Names were checked when they were registered.
-                        let _ = multistream::protocol(entry.name, &mut answer);
-                        io.write(&answer);
+                        io.write_with(LINE_BYTES_MAX, |out| {
+                            let _ = multistream::protocol(entry.name, out);
+                        });
                         io.output(Output::Agreed(number));
                         return Next::Done;
                     }
-                    multistream::na(&mut answer);
+                    io.write_with(LINE_BYTES_MAX, multistream::na);
                 }
                 Line::List if self.greeted => {
                     self.proposals = self.proposals.saturating_add(1);
-                    multistream::na(&mut answer);
+                    io.write_with(LINE_BYTES_MAX, multistream::na);
                 }
                 Line::Missing => break Next::PEER,
                 // A dialer that was told `na` and leaves has done nothing wrong. Nor has a lazy one, whose first message came right
                 // behind its proposal and is no line. The refusal has to arrive: a reset would overtake it.
                 Line::Bad(_) if self.proposals > 0 => {
-                    io.write(&answer);
                     io.finish();
                     io.stop(0);
                     io.output(Output::Quiet);
@@ -128,7 +131,6 @@ impl StreamMachine for Listener {
                 return Listener::fail(io, StreamError::Broken(Breach::Malformed("too many proposals")));
             }
         };
-        io.write(&answer);
         io.wake_at(until, Why::Negotiation);
         outcome
     }
@@ -173,19 +175,25 @@ impl Dialer {
         if self.sent {
             return true;
         }
-        let mut lines = BytesMut::with_capacity(LINES_BYTES);
-        multistream::header(&mut lines);
-        if multistream::protocol(self.name, &mut lines).is_err() || io.room() < lines.len() {
-            return false;
-        }
-        io.write(&lines);
-        self.sent = true;
-        true
+        let bytes = multistream::protocol_len(multistream::HEADER).saturating_add(multistream::protocol_len(self.name));
+        self.sent = io.write_with(bytes, |out| {
+            multistream::header(out);
+            // Names were checked when they were defined.
+            let _ = multistream::protocol(self.name, out);
+        });
+        self.sent
     }
 
     /// Reads the answer as far as it has come. The deadline starts here: call it when the proposal has left this side.
     pub(crate) fn answer(&mut self, io: &mut StreamIo<'_>) -> Answer {
         if self.agreed {
+            return Answer::Agreed;
+        }
+        if !self.greeted
+            && let Some(used) = multistream::accepted(io.at_hand(), self.name)
+        {
+            io.consume(used);
+            self.agreed = true;
             return Answer::Agreed;
         }
         loop {

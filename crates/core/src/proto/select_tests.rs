@@ -102,6 +102,9 @@ fn rest(pipe: &mut Pipe, state: &mut crate::stream::IoState) -> Vec<u8> {
     let now = std::time::Instant::now();
     let around = crate::stream::Around { now, limits: &limits, connection_in: 0, connection_out: 0 };
     let mut outputs = Vec::new();
+    if pipe.is_readable() {
+        state.stirred();
+    }
     let mut io = StreamIo::new(around, pipe, state, &mut outputs);
     let mut all = Vec::new();
     while let Some(chunk) = io.take(1000) {

@@ -23,6 +23,13 @@ pub(crate) struct Pipe {
     pub(crate) stopped: Option<u32>,
 }
 
+impl Pipe {
+    /// Whether there is something to read, which a transport would have told.
+    pub(crate) fn is_readable(&self) -> bool {
+        !self.incoming.is_empty() || self.incoming_finished || self.incoming_reset.is_some()
+    }
+}
+
 impl StreamPort for Pipe {
     fn read(&mut self, max: usize) -> Result<Read, u64> {
         self.reads = self.reads.saturating_add(1);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 pub(crate) use super::memory::Pipe;
 use super::*;
-use crate::budget::{Account, Ledger};
+use crate::budget::{Account, Grant, Ledger};
 
 /// One machine on one pipe.
 pub(crate) struct Bench<M> {
@@ -45,6 +45,9 @@ impl<M: StreamMachine> Bench<M> {
     }
 
     pub(crate) fn drive(&mut self) -> Next {
+        if self.pipe.is_readable() {
+            self.state.stirred();
+        }
         let around = Around {
             now: self.now,
             limits: &self.limits,

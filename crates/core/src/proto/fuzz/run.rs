@@ -230,6 +230,9 @@ impl<M: Subject> Run<M> {
 
     fn drive_once(&mut self) -> Next {
         self.drives = self.drives.saturating_add(1);
+        if self.pipe.is_readable() {
+            self.state.stirred();
+        }
         let (connection_in, connection_out) = self.connection;
         let around = Around { now: self.now, limits: &self.limits, connection_in, connection_out };
         let mut io = StreamIo::new(around, &mut self.pipe, &mut self.state, &mut self.said).with_feeds(&mut self.feeds);
