@@ -22,7 +22,7 @@ use crate::runtime::{Lookup, Runtime, Task};
 use crate::shared::Shared;
 use crate::tcp::Tcp;
 use crate::trace::QlogDir;
-use crate::turn::{DriverCounters, Ports, Rest, Turn};
+use crate::turn::{DriverCounters, Ports, Readied, Rest, Turn};
 use crate::udp::Udp;
 
 /// Kernel buffers that are asked for: 64 handshakes at once or a burst of bulk overflow the usual 208 KiB. The system may give less.
@@ -324,16 +324,10 @@ pub(crate) async fn run(shared: Arc<Shared>, mut sockets: Sockets) {
     let mut sleep = pin!(tokio::time::sleep(Duration::ZERO));
     let (mut armed, mut was_blocked): (Option<Instant>, bool) = (None, false);
     let mut busy = false;
+    let one_thread = tokio::runtime::Handle::current().runtime_flavor() == tokio::runtime::RuntimeFlavor::CurrentThread;
     loop {
-        // Everybody whom this has made ready goes first, and so do those who were ready anyway; then all they want leaves together.
-        match turn.first(&mut sockets) {
-            0 if !busy => {}
-            // Another thread is woken to help, as it is by so many tasks anyway.
-            2.. if !busy => yield_once().await,
-            // Here the runtime looks at its sockets, too. Else a driver that never waits would be told of what has come only every so many tasks, and what
-            // one peer keeps it busy with would delay all others by several turns.
-            _ => tokio::task::yield_now().await,
-        }
+        let readied = turn.first(&mut sockets);
+        let_others_run(readied, busy, one_thread).await;
         let mut rest = turn.second(&mut sockets);
         // Once an ICMP error has come, tokio takes the socket for writable for good: one that stays full is looked at in a moment instead.
         if std::mem::replace(&mut was_blocked, rest.blocked) && rest.blocked {
@@ -382,6 +376,24 @@ fn poll_wait(
     }
     ready |= armed && sleep.poll(context).is_ready();
     if ready { Poll::Ready(()) } else { Poll::Pending }
+}
+
+/// Everybody whom a turn has made ready goes first, and so do those who were ready anyway; then all they want leaves together.
+async fn let_others_run(readied: Readied, busy: bool, one_thread: bool) {
+    match (readied.replies, readied.others) {
+        // Here the runtime looks at its sockets, too. Else a driver that never waits would be told of what has come only every so many tasks, and what
+        // one peer keeps it busy with would delay all others by several turns.
+        _ if busy => tokio::task::yield_now().await,
+        (0, 0) => {}
+        _ if one_thread => yield_once().await,
+        // Any way to wait would wake another thread, which costs more than a turn of its own for what this task may ask for next. There is nothing to send
+        // before that: the acknowledgement can wait for it.
+        (1, 0) => {}
+        // To wait for a single task is cheapest so.
+        (0, 1) => tokio::task::yield_now().await,
+        // Another thread is woken to help, as it is by so many tasks anyway.
+        _ => yield_once().await,
+    }
 }
 
 /// Goes to the end of the executor's queue.

@@ -55,6 +55,15 @@ pub struct DriverCounters {
     pub bytes_copied: u64,
 }
 
+/// How many tasks the first half of a turn may have made ready.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Readied {
+    /// Those that waited for a reply.
+    pub replies: usize,
+    /// All others.
+    pub others: usize,
+}
+
 /// How a turn ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rest {
@@ -84,10 +93,8 @@ impl Turn {
         Turn { shared, buffer: Vec::new(), written: Vec::new(), kept: None, batch: Vec::new(), work_left: false }
     }
 
-    /// The first half. Afterwards let the tasks that are ready run, then call [`second`](Self::second). Returns how many this may have made ready for whom it is
-    /// worth to wait: none when all that came of it are requests that their handlers have answered at once, or one reply. Who waited for that may ask for
-    /// something next, and the acknowledgement goes with it: until then there is nothing to send, and a driver that let it go first would cost more than one more turn.
-    pub fn first(&mut self, ports: &mut dyn Ports) -> usize {
+    /// The first half. Afterwards let the tasks that are ready run, then call [`second`](Self::second). Returns whom this may have made ready.
+    pub fn first(&mut self, ports: &mut dyn Ports) -> Readied {
         let batch = &mut self.batch;
         let mut bytes = 0usize;
         // As much as can be, bounded: while datagrams wait in the kernel it is their order that decides who is served.
@@ -109,18 +116,19 @@ impl Turn {
         }
         state.core.handle_timeout(now);
         self.work_left = state.core.drive(now) || more;
-        let (mut readied, mut replies) = (0usize, 0usize);
+        let mut readied = Readied::default();
         while let Some(event) = state.core.poll_event() {
             match event {
+                // Most are answered at once.
                 Event::Request { .. } => {}
-                Event::Reply { .. } => replies = replies.saturating_add(1),
-                _ => readied = readied.saturating_add(1),
+                Event::Reply { .. } => readied.replies = readied.replies.saturating_add(1),
+                _ => readied.others = readied.others.saturating_add(1),
             }
             state.dispatch(&shared, event, &mut starts);
         }
         drop(state);
-        readied = readied.saturating_add(shared.start(starts));
-        if readied == 0 && replies == 1 { 0 } else { readied.saturating_add(replies) }
+        readied.others = readied.others.saturating_add(shared.start(starts));
+        readied
     }
 
     /// The second half: drives what the application has asked for meanwhile, and sends.
