@@ -8,7 +8,7 @@ use strait_core::peers::{Attempt, Scope};
 use strait_core::{
     Counters, Identity, Message, Multiaddr, PeerId, Priority, Refused, Request, RequestError, StreamProtocol, StreamRef,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::builder::Builder;
 use crate::error::{ConnectError, OpenError, PingError, ServeError};
@@ -219,7 +219,8 @@ impl Node {
         priority: Priority,
         mut body: Message,
     ) -> Result<Message, RequestError> {
-        let _permit = self.window(peer, def.name, def.per_peer_max).await;
+        // Held until the exchange is over.
+        let mut permit = None;
         let mut resend = Resend::new(def, &body);
         // Nearly always there is a connection: whether there is, asking will tell.
         let mut connected = true;
@@ -227,19 +228,21 @@ impl Node {
             if !std::mem::replace(&mut connected, false) {
                 resend.connected(self, peer).await?;
             }
-            let sent = self.shared().ask(|state, _| {
-                if state.draining {
-                    return Err((None, Message::new()));
+            let sent = self.shared().ask_if(|state| {
+                if permit.is_none() {
+                    permit = Some(state.window(peer, def.name, def.per_peer_max).try_acquire_owned().ok()?);
                 }
-                let (stream, body) = match state.core.request(&peer, def, priority, std::mem::take(&mut body)) {
-                    Ok(stream) => (stream, Message::new()),
-                    Err((refused, body)) => return Err((Some(refused), body)),
-                };
-                drop(body);
-                let (sender, receiver) = oneshot::channel();
-                state.requests.insert(stream, sender);
-                Ok((stream, receiver))
+                if state.draining {
+                    return Some(Err((None, Message::new())));
+                }
+                let sent = state.core.request(&peer, def, priority, std::mem::take(&mut body));
+                Some(sent.map(|stream| (stream, state.wait_for(stream))).map_err(|(refused, body)| (Some(refused), body)))
             });
+            let Some(sent) = sent else {
+                permit = self.window(peer, def.name, def.per_peer_max).await;
+                connected = true;
+                continue;
+            };
             match sent {
                 Ok((stream, reply)) => {
                     let guard = CancelOnDrop { shared: self.shared(), stream: Some(stream) };
@@ -452,12 +455,7 @@ impl Node {
 
     /// A place in the window of a protocol to a peer: first come, first served.
     async fn window(&self, peer: PeerId, name: &'static str, max: u16) -> Option<OwnedSemaphorePermit> {
-        let window = {
-            let mut state = self.shared().lock();
-            state.prune();
-            let fresh = || Arc::new(Semaphore::new(usize::from(max.max(1))));
-            state.windows.entry((peer, name)).or_insert_with(fresh).clone()
-        };
+        let window = self.shared().lock().window(peer, name, max);
         // Never closed, so a permit always comes.
         window.acquire_owned().await.ok()
     }

@@ -49,7 +49,7 @@ pub(crate) struct State {
     handlers: BTreeMap<usize, Handler>,
     /// Requests that handlers work on. Dropping the sender ends the work.
     running: BTreeMap<StreamRef, oneshot::Sender<()>>,
-    pub(crate) windows: BTreeMap<(PeerId, &'static str), Arc<Semaphore>>,
+    windows: BTreeMap<(PeerId, &'static str), Arc<Semaphore>>,
     /// Who waits for which peer, by numbers that are never used again.
     pub(crate) wanted: BTreeMap<PeerId, BTreeMap<u64, Waiter>>,
     pub(crate) waits: u64,
@@ -131,6 +131,18 @@ impl Shared {
     /// enough to be closed.
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As [`ask`](Self::ask), unless nothing was done.
+    pub(crate) fn ask_if<T>(&self, act: impl FnOnce(&mut State) -> Option<T>) -> Option<T> {
+        let mut state = self.lock();
+        let result = act(&mut state)?;
+        let waker = state.ask();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        Some(result)
     }
 
     /// Does something to the core for a handle, and has the driver run a turn.
@@ -371,8 +383,22 @@ impl State {
         self.handlers.insert(number, handler);
     }
 
+    /// The window of a protocol to a peer.
+    pub(crate) fn window(&mut self, peer: PeerId, name: &'static str, max: u16) -> Arc<Semaphore> {
+        self.prune();
+        let fresh = || Arc::new(Semaphore::new(usize::from(max.max(1))));
+        self.windows.entry((peer, name)).or_insert_with(fresh).clone()
+    }
+
+    /// Where the reply to a request will come.
+    pub(crate) fn wait_for(&mut self, stream: StreamRef) -> oneshot::Receiver<Result<Message, RequestError>> {
+        let (sender, receiver) = oneshot::channel();
+        self.requests.insert(stream, sender);
+        receiver
+    }
+
     /// Forgets windows that nobody holds, when there are twice as many as after the last time.
-    pub(crate) fn prune(&mut self) {
+    fn prune(&mut self) {
         if self.windows.len() < self.prune_at {
             return;
         }
