@@ -27,7 +27,10 @@ const SECOND: Duration = Duration::from_secs(1);
 const EXCEPT: &[(&str, &str)] = &[
     ("strait_quic_faults", "takes a bug in the QUIC library; core/src/node/fault_tests.rs makes one up"),
     ("strait_driver_accept_rests", "takes a process without file descriptors; strait/tests/descriptors.rs is one"),
-    ("strait_driver_send_blocked", "takes a network card whose queue is full: sending over loopback never waits"),
+    (
+        "strait_driver_send_blocked",
+        "takes a network card whose queue is full; strait/src/driver/tests.rs has a loopback that is like one",
+    ),
 ];
 
 /// What was counted, by series: a metric with its labels.

@@ -1,5 +1,8 @@
 //! The tokio driver: UDP with segmentation offload both ways, batched receives, one task. TCP is in `tcp.rs`.
 
+#[cfg(test)]
+mod tests;
+
 use std::future::Future;
 use std::io::{ErrorKind, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};

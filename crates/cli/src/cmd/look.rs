@@ -31,6 +31,11 @@ async fn ask(admin: SocketAddr, path: &str) -> Result<Value, Failure> {
 }
 
 fn nobody(admin: SocketAddr, error: &std::io::Error) -> Failure {
+    if error.kind() == std::io::ErrorKind::TimedOut {
+        let why = "the node there is stopped or has far too much to do, or something else listens there";
+        let next = "see what its process does, or say with --admin where the node's admin port is";
+        return Failure::new(Code::Unreachable, format!("waited for {admin} in vain: {error}"), why, next);
+    }
     let why = "no node runs on this machine with its admin port there, or it was started with --admin off";
     let next = "start one with strait node, or say with --admin where its port is";
     Failure::new(Code::Unreachable, format!("no node answers at {admin}: {error}"), why, next)

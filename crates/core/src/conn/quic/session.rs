@@ -16,6 +16,7 @@ use super::quic::crypto::{self, ExportKeyingMaterialError, HeaderKey, KeyPair, K
 use super::quic::transport_parameters::TransportParameters;
 use super::quic::{ConnectError, ConnectionId, Side, TransportError, TransportErrorCode};
 use crate::conn::tls;
+use crate::limits::CRYPTO_BYTES_MAX;
 
 /// The one version of QUIC that is spoken: `quic-v1` in an address.
 pub(super) const VERSION: u32 = 1;
@@ -29,6 +30,9 @@ const RETRY_TAG_BYTES: usize = 16;
 const UNEXPECTED_MESSAGE: u8 = 10;
 /// `new_session_ticket` (RFC 8446 section 4): the only message that may follow a handshake, and only from a server.
 const NEW_SESSION_TICKET: u8 = 4;
+/// What is read of one handshake at most, in all. The largest that can succeed brings a certificate of [`tls::CERTIFICATE_BYTES_MAX`] and some 3 KiB beside it.
+/// The limit on what comes out of order does not cover what comes in order, which rustls keeps up to 64 KiB of.
+const HANDSHAKE_BYTES_MAX: usize = CRYPTO_BYTES_MAX;
 
 /// How listeners begin sessions.
 pub(super) struct ServerTls {
@@ -116,6 +120,8 @@ struct Session {
     secrets: Option<Secrets>,
     side: Side,
     stage: Stage,
+    /// Bytes of the handshake that have come.
+    read: usize,
 }
 
 enum Stage {
@@ -134,7 +140,7 @@ struct Done {
 impl Session {
     fn new(connection: Connection, suite: Suite) -> Session {
         let side = if matches!(connection, Connection::Client(_)) { Side::Client } else { Side::Server };
-        Session { suite, secrets: None, side, stage: Stage::Handshake(Box::new(connection)) }
+        Session { suite, secrets: None, side, stage: Stage::Handshake(Box::new(connection)), read: 0 }
     }
 
     /// Ends rustls' part when everything that it had to say is said.
@@ -194,8 +200,14 @@ impl crypto::Session for Session {
     fn read_handshake(&mut self, bytes: &[u8]) -> Result<bool, TransportError> {
         let refused = |code: TransportErrorCode, reason: String| TransportError { code, frame: None, reason };
         match &mut self.stage {
+            Stage::Handshake(_) if self.read.saturating_add(bytes.len()) > HANDSHAKE_BYTES_MAX => {
+                Err(refused(TransportErrorCode::CRYPTO_BUFFER_EXCEEDED, "the handshake is too long".to_owned()))
+            }
             Stage::Handshake(connection) => match connection.read_hs(bytes) {
-                Ok(()) => Ok(false),
+                Ok(()) => {
+                    self.read = self.read.saturating_add(bytes.len());
+                    Ok(false)
+                }
                 Err(error) => {
                     let alert = connection.alert().map(|alert| TransportErrorCode::crypto(alert.into()));
                     Err(refused(alert.unwrap_or(TransportErrorCode::PROTOCOL_VIOLATION), error.to_string()))
@@ -298,6 +310,33 @@ impl Tickets {
 mod tests {
     use super::*;
 
+    /// A handshake of each side, which has not begun.
+    fn beginnings() -> [Session; 2] {
+        let env = crate::env::testing::env(1);
+        let keypair = libp2p_identity::Keypair::ed25519_from_bytes([1; 32]).expect("32 bytes");
+        let own = tls::Certificate::new(&keypair, [2; 32]).expect("a key that signs");
+        let server = tls::server_config(&own, env.crypto.clone(), env.wall.clone()).expect("it has TLS 1.3");
+        let client = tls::client_config(&own, None, env.crypto.clone(), env.wall.clone(), Arc::default()).expect("the same");
+        let suite = initial_suite(&env.crypto).expect("it has AES-128-GCM");
+        let name = ServerName::try_from("any").expect("a name");
+        let server = ServerConnection::new(Arc::new(server), Version::V1, Vec::new()).expect("a session");
+        let client = ClientConnection::new(Arc::new(client), Version::V1, name, Vec::new()).expect("a session");
+        [Session::new(Connection::Server(server), suite), Session::new(Connection::Client(client), suite)]
+    }
+
+    /// Whoever comes could otherwise have 64 KiB kept that nobody has granted: rustls keeps a message until it is whole.
+    #[test]
+    fn a_handshake_is_kept_up_to_what_is_granted_for_it() {
+        for (mut session, first) in beginnings().into_iter().zip([1, 2]) {
+            let message = [&[first, 0, 0xf0, 0][..], &[0; 0xf000 - 1]].concat();
+            let mut pieces = message.chunks(1000);
+            let error = pieces.find_map(|piece| crypto::Session::read_handshake(&mut session, piece).err());
+            let taken = message.len() - pieces.map(<[u8]>::len).sum::<usize>();
+            assert!(error.is_some() && taken <= HANDSHAKE_BYTES_MAX + 1000, "{taken} bytes were taken, and then {error:?}");
+            assert_eq!(error.map(|error| error.code), Some(TransportErrorCode::CRYPTO_BUFFER_EXCEEDED));
+        }
+    }
+
     #[test]
     fn tickets_are_skipped_however_they_are_cut_and_nothing_else_is() {
         let two = [&[4, 0, 0, 3, 9, 9, 9][..], &[4, 0, 0, 0], &[4, 0, 1, 0], &[7; 256]].concat();
@@ -316,7 +355,7 @@ mod tests {
         let provider = rustls::crypto::ring::default_provider();
         let suite = initial_suite(&provider).expect("it has AES-128-GCM");
         let done = Stage::Done(Box::new(Done { peer: None, params: None, tickets: Tickets::default() }));
-        let session = Session { suite, secrets: None, side: Side::Client, stage: done };
+        let session = Session { suite, secrets: None, side: Side::Client, stage: done, read: 0 };
         let id = ConnectionId::new(&[0x83, 0x94, 0xc8, 0xf0, 0x3e, 0x51, 0x57, 0x08]);
         let header = [0xff, 0, 0, 0, 1, 0, 8, 0xf0, 0x67, 0xa5, 0x50, 0x2a, 0x42, 0x62, 0xb5];
         let tag = [0x04, 0xa2, 0x65, 0xba, 0x2e, 0xff, 0x4d, 0x82, 0x90, 0x58, 0xfb, 0x3f, 0x0f, 0x24, 0x96, 0xba];
