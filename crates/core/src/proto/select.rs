@@ -97,23 +97,23 @@ impl StreamMachine for Listener {
             match read_line(io, |name| self.registry.find(name)) {
                 Line::Header if !self.greeted => {
                     self.greeted = true;
-                    io.write_with(LINE_BYTES_MAX, multistream::header);
+                    io.write_with(multistream::protocol_len(multistream::HEADER), multistream::header);
                 }
                 Line::Name(number) if self.greeted => {
                     self.proposals = self.proposals.saturating_add(1);
                     if let Some((number, entry)) = number.and_then(|n| Some((n, self.registry.get(n)?))) {
                         // Names were checked when they were registered.
-                        io.write_with(LINE_BYTES_MAX, |out| {
+                        io.write_with(multistream::protocol_len(entry.name), |out| {
                             let _ = multistream::protocol(entry.name, out);
                         });
                         io.output(Output::Agreed(number));
                         return Next::Done;
                     }
-                    io.write_with(LINE_BYTES_MAX, multistream::na);
+                    io.write_with(multistream::protocol_len("na"), multistream::na);
                 }
                 Line::List if self.greeted => {
                     self.proposals = self.proposals.saturating_add(1);
-                    io.write_with(LINE_BYTES_MAX, multistream::na);
+                    io.write_with(multistream::protocol_len("na"), multistream::na);
                 }
                 Line::Missing => break Next::PEER,
                 // A dialer that was told `na` and leaves has done nothing wrong. Nor has a lazy one, whose first message came right
