@@ -42,7 +42,7 @@ fn what_a_full_socket_does_not_take_leaves_later() {
 fn narrow(any: SocketAddr) -> Node {
     let sockets = Sockets::bind(&[any]).expect("a port is free");
     for socket in &sockets.sockets {
-        socket2::SockRef::from(&*socket.io).set_send_buffer_size(LEAST).expect("it is a socket");
+        socket2::SockRef::from(socket.io.socket()).set_send_buffer_size(LEAST).expect("it is a socket");
     }
     let config =
         Config { keypair: Keypair::generate_ed25519(), agent: "test".to_owned(), limits: Limits::default(), listen: true };
