@@ -99,7 +99,7 @@ pub fn encoded(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncWriteExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     use super::*;
@@ -118,6 +118,8 @@ mod tests {
 
         let half = async {
             let (mut stream, _) = listener.accept().await.unwrap();
+            // What answers before it was asked is no HTTP server.
+            assert!(stream.read(&mut [0; 1000]).await.unwrap() > 0);
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf").await.unwrap();
             std::future::pending::<()>().await;
         };
