@@ -137,11 +137,7 @@ impl Shared {
     pub(crate) fn ask_if<T>(&self, act: impl FnOnce(&mut State) -> Option<T>) -> Option<T> {
         let mut state = self.lock();
         let result = act(&mut state)?;
-        let waker = state.ask();
-        drop(state);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        run_a_turn(state);
         Some(result)
     }
 
@@ -150,11 +146,7 @@ impl Shared {
         let now = self.runtime.now();
         let mut state = self.lock();
         let result = act(&mut state, now);
-        let waker = state.ask();
-        drop(state);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        run_a_turn(state);
         result
     }
 
@@ -361,6 +353,15 @@ async fn guarded(mut future: Pin<Box<dyn Future<Output = ()> + Send>>) {
         }
     })
     .await;
+}
+
+/// Has the driver run a turn. It is woken when the state is free.
+fn run_a_turn(mut state: MutexGuard<'_, State>) {
+    let waker = state.ask();
+    drop(state);
+    if let Some(waker) = waker {
+        waker.wake();
+    }
 }
 
 impl State {

@@ -529,9 +529,20 @@ impl ConnState {
         moved
     }
 
+    /// What its streams may look at.
+    pub(super) fn around<'a>(&self, now: Instant, limits: &'a Limits) -> Around<'a> {
+        Around { now, limits, connection_in: self.wire_in, connection_out: self.bytes_out }
+    }
+
+    /// Notes that a stream's small writes wait for company. Its name, the first time.
+    pub(super) fn keep_back(&mut self, index: usize) -> Option<StreamRef> {
+        let first = !std::mem::replace(&mut self.streams.get_mut(index)?.kept_back, true);
+        self.stream_ref(index).filter(|_| first)
+    }
+
     /// Puts what a stream has gathered into the transport, as far as there is room.
     pub(super) fn flush_stream(&mut self, now: Instant, limits: &Limits, index: usize) {
-        let around = Around { now, limits, connection_in: self.wire_in, connection_out: self.bytes_out };
+        let around = self.around(now, limits);
         if let Some(stream) = self.streams.get_mut(index)
             && let Some(number) = stream.number
         {

@@ -10,7 +10,7 @@ use crate::error::{Breach, Closed, RequestError, StreamError};
 use crate::limits::{LOOK_WORK, STREAM_WORK};
 use crate::proto::pace::{Direction, Pace, deadline};
 use crate::proto::{Served, identify, ping, raw, request, topic};
-use crate::stream::{Around, Next, Output, StreamIo, StreamMachine, Waits};
+use crate::stream::{Next, Output, StreamIo, StreamMachine, Waits};
 use crate::wake::{Key, Why};
 
 /// Stays until what was written has room in the transport and, where the transport keeps memory for it, was acknowledged; or until the
@@ -67,8 +67,7 @@ impl Node {
         let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_deref_mut) else {
             return 0;
         };
-        let around = Around { now, limits, connection_in: conn.wire_in, connection_out: conn.bytes_out };
-        let name = conn.stream_ref(index);
+        let around = conn.around(now, limits);
         let Some(stream) = conn.streams.get_mut(index) else {
             return 0;
         };
@@ -96,14 +95,14 @@ impl Node {
         let totals = &mut self.counters.totals;
         totals.drives = totals.drives.saturating_add(1);
         let moved = conn.count_moved(now, index, before, &mut self.counters);
+        if later {
+            self.kept_back.extend(conn.keep_back(index));
+        }
         let mut work = moved.bytes_in.saturating_add(moved.bytes_out).saturating_add(moved.looks.saturating_mul(LOOK_WORK));
         let Some(stream) = conn.streams.get_mut(index) else {
             return work;
         };
         let opened = first && matches!(stream.role, Role::RawOut { .. });
-        if later && !std::mem::replace(&mut stream.kept_back, true) {
-            self.kept_back.extend(name);
-        }
         let starved = match next {
             Next::Wait(waits) => {
                 stream.waits = waits;
