@@ -335,7 +335,7 @@ function pathRow() {
   return row;
 }
 
-const WAITS = [["to_open", "not open yet"], ["queued", "in the queue"], ["for_peer", "wait for the peer"], ["for_room", "wait until the peer takes more"],
+const WAITS = [["to_open", "not open yet"], ["queued", "in the queue"], ["resting", "kept for the next request"], ["for_peer", "wait for the peer"], ["for_room", "wait until the peer takes more"],
   ["for_memory", "wait for memory"], ["for_app", "wait for this side's application"]];
 
 function streamsText(streams) {

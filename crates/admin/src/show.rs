@@ -137,7 +137,7 @@ fn connection(connection: &ConnectionNow) -> Value {
         "starved": connection.starved,
         "retired": connection.retired,
         "streams": {
-            "all": streams.all, "to_open": streams.to_open, "queued": streams.queued, "for_peer": streams.for_peer,
+            "all": streams.all, "to_open": streams.to_open, "queued": streams.queued, "resting": streams.resting, "for_peer": streams.for_peer,
             "for_room": streams.for_room, "for_memory": streams.for_memory, "for_app": streams.for_app,
         },
     })

@@ -216,6 +216,9 @@ pub enum Closed {
         /// The peer's own words, quoted and cut, or empty.
         reason: String,
     },
+    /// The peer has ended the stream on which it was asked once more, and had not looked at the request: the connection may still be there.
+    #[error("the peer has ended the stream on which it was asked, most likely because it shuts down; ask again")]
+    Leaving,
     /// The peer restarted and knows the connection no more.
     #[error("the peer has forgotten the connection: most likely it was restarted; connect again")]
     Forgotten,

@@ -391,6 +391,11 @@ impl<'a> StreamIo<'a> {
         self.state.peer_stopped.filter(|_| self.state.cut || self.state.finish != Finish::Done)
     }
 
+    /// Whether our direction was neither ended nor refused.
+    pub(crate) fn is_open(&self) -> bool {
+        self.state.finish == Finish::No && self.state.peer_stopped.is_none()
+    }
+
     /// As [`IoState::undelivered`].
     pub(crate) fn undelivered(&self) -> bool {
         self.state.undelivered()

@@ -321,6 +321,12 @@ fn of_streams(connection: &ConnectionNow) -> Vec<Sentence> {
             "each begins when another one ends",
         ),
         (
+            streams.resting,
+            "are kept for the next request",
+            "an exchange is over, and using its stream again is cheaper than opening one",
+            "each ends when it is not used for a second, or when its place is needed",
+        ),
+        (
             streams.for_room,
             "wait until the other side takes more",
             "the peer reads slowly, or the network between is full",

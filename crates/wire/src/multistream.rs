@@ -154,32 +154,52 @@ pub fn protocol(name: &str, out: &mut impl BufMut) -> Result<(), NameError> {
     Ok(())
 }
 
+/// As [`protocol`], for the name that is made of these two parts. They are not looked at: check the whole with [`check_name`] where it is defined.
+///
+/// # Panics
+/// As [`header`].
+pub fn protocol_of(name: &str, suffix: &str, out: &mut impl BufMut) {
+    framing::put_header(text_len(name, suffix), out);
+    out.put_slice(name.as_bytes());
+    out.put_slice(suffix.as_bytes());
+    out.put_u8(b'\n');
+}
+
 /// How many bytes [`protocol`] writes for `name`.
 #[must_use]
 pub const fn protocol_len(name: &str) -> usize {
-    let text = name.len().saturating_add(1);
+    protocol_of_len(name, "")
+}
+
+/// How many bytes [`protocol_of`] writes for these two parts.
+#[must_use]
+pub const fn protocol_of_len(name: &str, suffix: &str) -> usize {
+    let text = text_len(name, suffix);
     text.saturating_add(framing::header_len(text))
 }
 
-/// How many bytes at the front of `bytes` are the header and the acceptance of `name`, if that is what they begin with: what a dialer hopes for,
-/// and nearly always gets. `None` says nothing: read it message by message with [`decode`].
+/// With the newline.
+const fn text_len(name: &str, suffix: &str) -> usize {
+    name.len().saturating_add(suffix.len()).saturating_add(1)
+}
+
+/// How many bytes at the front of `bytes` are the header and the acceptance of the name that is made of these two parts, if that is what they
+/// begin with: what a dialer hopes for, and nearly always gets. `None` says nothing: read it message by message with [`decode`].
 #[must_use]
-pub fn accepted(bytes: &[u8], name: &str) -> Option<usize> {
-    let rest = after_line(bytes, HEADER)?;
-    let rest = after_line(rest, name)?;
+pub fn accepted(bytes: &[u8], name: &str, suffix: &str) -> Option<usize> {
+    let rest = after_line(bytes, HEADER, "")?;
+    let rest = after_line(rest, name, suffix)?;
     bytes.len().checked_sub(rest.len())
 }
 
-fn after_line<'a>(bytes: &'a [u8], text: &str) -> Option<&'a [u8]> {
+fn after_line<'a>(bytes: &'a [u8], name: &str, suffix: &str) -> Option<&'a [u8]> {
     let (used, len) = framing::frame_len(bytes, MESSAGE_BYTES_MAX).ok()??;
-    let rest = bytes.get(used..)?.strip_prefix(text.as_bytes())?.strip_prefix(b"\n")?;
-    (len == text.len().saturating_add(1)).then_some(rest)
+    let rest = bytes.get(used..)?.strip_prefix(name.as_bytes())?.strip_prefix(suffix.as_bytes())?.strip_prefix(b"\n")?;
+    (len == text_len(name, suffix)).then_some(rest)
 }
 
 fn line(text: &str, out: &mut impl BufMut) {
-    framing::put_header(text.len().saturating_add(1), out);
-    out.put_slice(text.as_bytes());
-    out.put_u8(b'\n');
+    protocol_of(text, "", out);
 }
 
 #[cfg(test)]
@@ -215,16 +235,18 @@ mod tests {
         protocol("/a/1", &mut out).unwrap();
         let len = out.len();
         out.extend_from_slice(b"what follows");
-        assert_eq!(accepted(&out, "/a/1"), Some(len));
-        assert_eq!(accepted(&out, "/a/"), None);
-        assert_eq!(accepted(&out, "/a/11"), None);
-        assert_eq!(accepted(&out[..len - 1], "/a/1"), None);
+        assert_eq!(accepted(&out, "/a/1", ""), Some(len));
+        assert_eq!(accepted(&out, "/a", "/1"), Some(len));
+        assert_eq!(accepted(&out, "/a/", ""), None);
+        assert_eq!(accepted(&out, "/a/11", ""), None);
+        assert_eq!(accepted(&out, "/a/1", "/b"), None);
+        assert_eq!(accepted(&out[..len - 1], "/a/1", ""), None);
         let mut refused = Vec::new();
         header(&mut refused);
         na(&mut refused);
-        assert_eq!(accepted(&refused, "/a/1"), None);
+        assert_eq!(accepted(&refused, "/a/1", ""), None);
         // The length is of another line than the text.
-        assert_eq!(accepted(b"\x13/multistream/1.0.0\n\x06/a/1\n", "/a/1"), None);
+        assert_eq!(accepted(b"\x13/multistream/1.0.0\n\x06/a/1\n", "/a/1", ""), None);
     }
 
     #[test]
@@ -275,6 +297,9 @@ mod tests {
             let mut out = Vec::new();
             protocol(&name, &mut out).unwrap();
             prop_assert_eq!(out.len(), protocol_len(&name));
+            let (mut parts, half) = (Vec::new(), name.floor_char_boundary(name.len() / 2));
+            protocol_of(&name[..half], &name[half..], &mut parts);
+            prop_assert_eq!(&parts, &out);
             for cut in 0..out.len() {
                 prop_assert_eq!(decode(&out[..cut], MESSAGE_BYTES_MAX), Ok(None));
             }

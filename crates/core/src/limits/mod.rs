@@ -137,6 +137,12 @@ pub const DIALS_PER_TURN_MAX: usize = 16;
 /// Of two connections to one peer the one that is not used any more is closed when nothing has moved on it for so long. By then the peer has
 /// long made the same choice: it takes both sides a round trip.
 pub const RETIRED_FOR: Duration = Duration::from_secs(5);
+/// A stream of ours that is kept for the next request ends when none has come for so long: a connection rests as soon
+/// ([what it gives back](../node/rest.rs)), and who asks less often does not feel what a stream costs.
+pub const STREAM_REST: Duration = Duration::from_secs(1);
+/// And one of a peer. Much longer than peers keep theirs, so that no request is lost that is on its way meanwhile; what it takes
+/// is the peer's own stream credit.
+pub const STREAM_REST_MAX: Duration = Duration::from_secs(30);
 
 // Work units are what turns are measured in. One is about the work of one bulk byte, system calls included: 0.8 to 1.4 ns where the others were
 // measured. What is charged too little is what attackers send: a connection that uses it has more than its share of the processor.

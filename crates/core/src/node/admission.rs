@@ -11,7 +11,8 @@ use libp2p_identity::PeerId;
 use ring::hmac;
 
 use super::Node;
-use super::state::{ConnState, Phase, Role};
+use super::role::Role;
+use super::state::{ConnState, Phase};
 use crate::abuse::Offence;
 use crate::env::Random;
 use crate::error::{Closed, DialError, TooManyProtected};

@@ -1,7 +1,8 @@
 //! A walk over everything that a node holds, against what it may.
 
 use super::arrive::ANSWERS_MAX;
-use super::state::{ConnState, Role};
+use super::role::Role;
+use super::state::ConnState;
 use super::{Event, Node};
 use crate::conn::transport::Transport;
 use crate::limits::{FRONT_BYTES_MAX, HEADER_BYTES_MAX, LOOKUPS_MAX, OUTBOX_BYTES_MAX};

@@ -10,7 +10,8 @@ use multiaddr::Multiaddr;
 use super::Node;
 use super::identity::Identity;
 use super::machine::Machine;
-use super::state::{ConnId, ConnState, Phase, Role, Stream, StreamRef};
+use super::role::Role;
+use super::state::{ConnId, ConnState, Phase, Stream, StreamRef};
 use crate::error::{Closed, ConfigError, DialError};
 use crate::message::Message;
 use crate::peers::Scope;
@@ -146,7 +147,12 @@ impl Node {
         let counters = self.counters.protocol(def.name);
         counters.sent = counters.sent.saturating_add(1);
         counters.request_bytes_out = counters.request_bytes_out.saturating_add(bytes);
-        let machine = Box::new(request::Client::new(def, body));
+        let body = match self.ask_again(slot, def, priority, body) {
+            Ok(stream) => return Ok(stream),
+            Err(body) => body,
+        };
+        let reused = self.conn(slot).is_some_and(|conn| conn.may_reuse(def));
+        let machine = Box::new(if reused { request::Client::reusing(def, body) } else { request::Client::new(def, body) });
         match self.open_stream(slot, Role::Client { def }, machine, priority, bytes) {
             Some(stream) => Ok(stream),
             // Adding a stream takes no memory of its own; only a vanished connection ends here.
@@ -271,14 +277,16 @@ impl Node {
     }
 
     /// Whether any exchange with a peer is under way: a request, a ping or a raw stream, in either direction, a subscription whose topic is over, or bytes of one that is over
-    /// and that the peer has not acknowledged.
+    /// and that the peer has not acknowledged. Asking ends the streams that peers keep for their next request: of a stream that goes on nobody tells whether the last reply has arrived.
     pub fn is_busy(&mut self) -> bool {
+        self.end_kept();
         let topics = &self.topics;
         let busy = |stream: &Stream| {
             let ours = stream.role.opened().is_some() || stream.role.is_raw();
             // Subscriptions last; but who is told that one is over has to hear it.
             let over = stream.role.topic().is_some_and(|topic| !topics.is_published(topic));
-            ours || over || matches!(stream.role, Role::Server { .. } | Role::Pinger | Role::Linger)
+            let theirs = matches!(stream.role, Role::Server { .. } | Role::Kept { .. }) && !stream.rests();
+            ours || theirs || over || matches!(stream.role, Role::Pinger | Role::Linger)
         };
         self.conns.iter_mut().flatten().filter(|conn| matches!(conn.phase, Phase::Open(_))).any(|conn| {
             let live = conn.streams.iter().filter(|(_, stream)| stream.number.is_some()).count();

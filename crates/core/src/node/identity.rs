@@ -88,10 +88,12 @@ impl Node {
         let addresses = path.map(|path| self.own.told_over(path)).unwrap_or_default();
         let addresses: Vec<Vec<u8>> = addresses.iter().map(Multiaddr::to_vec).collect();
         let record = path.and_then(|path| self.own.record(&self.config.keypair, path));
+        let reusable: Vec<String> = self.registry.reusable().collect();
+        let names: Vec<&str> = self.registry.names().collect();
         let mut message = Identify {
             public_key: Some(&key),
             listen_addrs: addresses.iter().map(Vec::as_slice).collect(),
-            protocols: self.registry.names().collect(),
+            protocols: names.iter().copied().chain(reusable.iter().map(String::as_str)).collect(),
             observed_addr: observed.as_deref(),
             protocol_version: Some(PROTOCOL_VERSION),
             agent_version: Some(self.config.agent.get(..64).unwrap_or(&self.config.agent)),
@@ -100,6 +102,10 @@ impl Node {
         };
         let mut out = BytesMut::new();
         if message.encode(&mut out).is_err() {
+            // With many long names: who does not know what can be used again uses it once.
+            message.protocols = names;
+        }
+        if out.is_empty() && message.encode(&mut out).is_err() {
             message.signed_peer_record = None;
             // Too long even so only with an RSA key and 64 long protocol names; then nothing is said.
             let _ = message.encode(&mut out);

@@ -9,7 +9,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::state::{ConnState, Phase, Role, Stream};
+use super::role::Role;
+use super::state::{ConnState, Phase, Stream};
 use super::{Event, Node};
 use crate::error::{DialError, RequestError};
 use crate::proto::pace::deadline;

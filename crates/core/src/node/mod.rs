@@ -12,6 +12,7 @@
 //! * `rivals`: two connections to one peer, because both dialled
 //! * `commands`: what the application may ask for
 //! * `raw`: what it may do with raw streams
+//! * `reuse`: streams that are kept for the next request
 //! * `credit`: windows and stream credit, granted in steps
 //! * `jam`: streams that wait must not keep those that could go on from their bytes
 //! * `identity`: identify
@@ -41,7 +42,9 @@ mod pipes;
 mod places;
 mod raw;
 mod rest;
+mod reuse;
 mod rivals;
+mod role;
 mod serve;
 mod shares;
 mod state;

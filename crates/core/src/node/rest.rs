@@ -35,6 +35,7 @@ impl ConnState {
         give_back(&mut self.opened);
         self.ready.shrink_to_fit();
         self.opening.shrink_to_fit();
+        self.resting.shrink_to_fit();
         self.inbox.rest();
         self.quic.rest();
     }

@@ -356,11 +356,13 @@ impl Node {
             conn.queue(index);
             opened = opened.saturating_add(1);
         }
+        let waiting = conn.opening.len();
         self.counters.totals.streams_out = self.counters.totals.streams_out.saturating_add(opened);
         self.arm_opening(now, slot);
         if starved {
             self.note_starved(slot);
         }
+        self.end_resting(slot, waiting);
     }
 
     /// What waits to be opened does not wait for ever: a peer may give no credit at all.

@@ -14,6 +14,7 @@ use super::credit::Credit;
 use super::held::Flow;
 use super::identity::Identity;
 use super::machine::Machine;
+use super::role::Role;
 use super::shares::Shares;
 use crate::budget::{Account, Grant};
 use crate::conn::piped::PipeEnd;
@@ -24,10 +25,9 @@ use crate::limits::{ADDRESS_CHANGE_INTERVAL, ADDRESS_CHANGES_MAX, DATAGRAM_OVERH
 use crate::peers::Path;
 use crate::peers::scope::{self, Scope};
 use crate::proto::select::Listener;
-use crate::proto::{Priority, Registry, Request, StreamProtocol, identify, ping};
+use crate::proto::{Priority, Registry, identify, ping};
 use crate::report::{Carrier, Counters, Totals};
 use crate::stream::{Around, IoState, Moved, StreamIo, Waits};
-use crate::topic::TopicId;
 use crate::trace::Trace;
 use crate::wake::Armed;
 
@@ -147,72 +147,6 @@ impl Inbox {
     }
 }
 
-/// What a stream is for.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Role {
-    /// The peer opened it and has not said for what.
-    Listener,
-    /// Agreed on, and waiting for its turn within the protocol's `per_peer_max`.
-    Queued,
-    /// A request of the peer. `told`: the application has it.
-    Server { protocol: usize, def: &'static Request, told: bool },
-    /// A request of ours.
-    Client { def: &'static Request },
-    /// A raw stream that the peer opened.
-    RawIn { protocol: usize },
-    /// A raw stream that we opened.
-    RawOut { def: &'static StreamProtocol },
-    /// A peer's subscription; to which topic, once it has said so.
-    Subscriber { protocol: usize, topic: Option<TopicId> },
-    /// A ping of ours.
-    Pinger,
-    /// libp2p's own protocols, as the answering side.
-    Answer(usize),
-    /// Our own identify question or push.
-    Own,
-    /// All was said; the rest of it waits for room.
-    Linger,
-}
-
-impl Role {
-    /// The number of the protocol in whose `per_peer_max` it counts.
-    pub(super) fn counted(self) -> Option<usize> {
-        match self {
-            Role::Server { protocol, .. }
-            | Role::RawIn { protocol }
-            | Role::Answer(protocol)
-            | Role::Subscriber { protocol, .. } => Some(protocol),
-            _ => None,
-        }
-    }
-
-    /// The name under which it counts among those that we opened.
-    pub(super) fn opened(self) -> Option<&'static str> {
-        match self {
-            Role::Client { def } => Some(def.name),
-            Role::RawOut { def } => Some(def.name),
-            _ => None,
-        }
-    }
-
-    /// The topic that it is told.
-    pub(super) fn topic(self) -> Option<TopicId> {
-        match self {
-            Role::Subscriber { topic, .. } => topic,
-            _ => None,
-        }
-    }
-
-    /// Whether what the peer has proposed and asked for is answered on it.
-    pub(super) fn answers(self) -> bool {
-        matches!(self, Role::Listener | Role::Server { .. })
-    }
-
-    pub(super) fn is_raw(self) -> bool {
-        matches!(self, Role::RawIn { .. } | Role::RawOut { .. })
-    }
-}
-
 /// A stream.
 pub(super) struct Stream {
     pub(super) serial: u32,
@@ -229,6 +163,8 @@ pub(super) struct Stream {
     pub(super) armed: Armed,
     /// An [`Event::Ready`](super::Event::Ready) is on its way.
     pub(super) told_ready: bool,
+    /// It was agreed on for several exchanges.
+    pub(super) reused: bool,
     /// It is among those whose small writes wait for company until the node sends.
     pub(super) kept_back: bool,
     /// Bytes to be granted when it opens, beside its own.
@@ -240,6 +176,16 @@ pub(super) struct Stream {
 }
 
 impl Stream {
+    /// Whether it is kept for the next request, of ours or of the peer.
+    pub(super) fn rests(&self) -> bool {
+        match self.role {
+            Role::Resting { .. } => true,
+            // Otherwise the next one may be there already.
+            Role::Kept { .. } => !self.queued,
+            _ => false,
+        }
+    }
+
     /// How long it may wait for the peer, or our memory, to have room for it.
     pub(super) fn opening_deadline(&self, limits: &Limits) -> Duration {
         match self.role {
@@ -320,6 +266,8 @@ pub(super) struct ConnState {
     pub(super) waiting: BTreeMap<usize, VecDeque<(usize, u32)>>,
     /// How many streams of ours there are, by name.
     pub(super) opened: BTreeMap<&'static str, u16>,
+    /// Those of them that are kept for the next request; the one that was used last is the last.
+    pub(super) resting: Vec<usize>,
     pub(super) transport_armed: Armed,
     pub(super) armed: Armed,
     /// Bytes of datagrams opened.
@@ -409,6 +357,7 @@ impl ConnState {
             active: BTreeMap::new(),
             waiting: BTreeMap::new(),
             opened: BTreeMap::new(),
+            resting: Vec::new(),
             transport_armed: Armed::default(),
             armed: Armed::default(),
             wire_in: 0,
@@ -448,7 +397,7 @@ impl ConnState {
         Path::to(self.quic.remote().ip()).at_least(self.reach)
     }
 
-    /// How many streams it has had, waiting ones included.
+    /// How many streams it has had, waiting ones included, and each exchange on one that is used again.
     pub(super) fn serial(&self) -> u32 {
         self.serial
     }
@@ -570,12 +519,17 @@ impl ConnState {
         Some(StreamRef { conn: self.id, index: u32::try_from(index).ok()?, serial: stream.serial })
     }
 
+    /// A number that no stream of it has had.
+    pub(super) fn next_serial(&mut self) -> u32 {
+        self.serial = self.serial.wrapping_add(1);
+        self.serial
+    }
+
     /// Adds a stream with a grant of `bytes` of its own (0 where the connection's credit covers it).
     pub(super) fn add(&mut self, role: Role, machine: Machine, priority: Priority, reserve: u64) -> Option<usize> {
         let grant = self.account.grant(0)?;
-        self.serial = self.serial.wrapping_add(1);
         let stream = Stream {
-            serial: self.serial,
+            serial: self.next_serial(),
             number: None,
             machine,
             io: IoState::new(grant),
@@ -586,6 +540,7 @@ impl ConnState {
             begun: false,
             armed: Armed::default(),
             told_ready: false,
+            reused: false,
             kept_back: false,
             reserve,
             open_by: None,

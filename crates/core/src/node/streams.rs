@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::machine::Machine;
-use super::state::{Phase, Role};
+use super::role::Role;
+use super::state::Phase;
 use super::{Event, Node};
 use crate::abuse::Offence;
 use crate::error::{Breach, Closed, RequestError, StreamError};
@@ -61,28 +62,41 @@ impl Node {
         drives
     }
 
+    /// A stream's turn has come. Its number in the transport, if it is to be driven.
+    fn call(&mut self, now: Instant, slot: usize, index: usize) -> Option<u64> {
+        let conn = self.conns.get_mut(slot).and_then(Option::as_deref_mut)?;
+        let stream = conn.streams.get_mut(index)?;
+        stream.queued = false;
+        if stream.number.is_none() && stream.open_by.is_some_and(|(by, _)| now >= by) {
+            self.never_opened(slot, index);
+            return None;
+        }
+        let number = stream.number?;
+        match stream.role {
+            // Only the answer to its proposal may still have to leave.
+            Role::Queued => {
+                conn.flush_stream(now, &self.config.limits, index);
+                None
+            }
+            Role::Kept { .. } => conn.resume(index).then_some(number),
+            Role::Client { .. } => {
+                stream.since.get_or_insert(now);
+                Some(number)
+            }
+            _ => Some(number),
+        }
+    }
+
     /// Drives one stream. Returns the work of it: the bytes that it moved, and what came of it beside them.
     fn drive_stream(&mut self, now: Instant, slot: usize, index: usize) -> u64 {
-        let limits = &self.config.limits;
-        let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_deref_mut) else {
+        let number = self.call(now, slot, index);
+        let Some((number, conn)) = number.zip(self.conns.get_mut(slot).and_then(Option::as_deref_mut)) else {
             return 0;
         };
-        let around = conn.around(now, limits);
+        let around = conn.around(now, &self.config.limits);
         let Some(stream) = conn.streams.get_mut(index) else {
             return 0;
         };
-        stream.queued = false;
-        let Some(number) = stream.number else {
-            if stream.open_by.is_some_and(|(by, _)| now >= by) {
-                self.never_opened(slot, index);
-            }
-            return 0;
-        };
-        if matches!(stream.role, Role::Queued) {
-            // Only the answer to its proposal may still have to leave.
-            conn.flush_stream(now, limits, index);
-            return 0;
-        }
         let first = !std::mem::replace(&mut stream.begun, true);
         let before = stream.io.moved;
         let mut outputs = std::mem::take(&mut self.outputs);
@@ -116,6 +130,7 @@ impl Node {
         };
         if starved {
             self.note_starved(slot);
+            self.end_resting(slot, usize::MAX);
         }
         if opened && let Some(stream) = self.conn(slot).and_then(|conn| conn.stream_ref(index)) {
             // What the application wanted to write while the stream was not open may go now.
@@ -125,8 +140,9 @@ impl Node {
             work = work.saturating_add(self.output(now, slot, index, output));
         }
         self.outputs = outputs;
-        if next == Next::Done {
-            self.machine_done(slot, index, flushed);
+        match next {
+            Next::Done => self.machine_done(slot, index, flushed),
+            Next::Wait(_) => self.keep(slot, index),
         }
         work
     }
@@ -152,6 +168,7 @@ impl Node {
         }
         let counted = stream.role.counted();
         let watched = stream.role.topic();
+        conn.resting.retain(|resting| *resting != index);
         if let Some(count) = stream.role.opened().and_then(|name| conn.opened.get_mut(name)) {
             *count = count.saturating_sub(1);
         }
@@ -209,6 +226,9 @@ impl Node {
         if stream.queued {
             conn.ready.retain(|queued| *queued != index);
         }
+        if matches!(stream.role, Role::Resting { .. }) {
+            conn.resting.retain(|resting| *resting != index);
+        }
         if let Some(name) = stream.role.opened()
             && let Some(count) = conn.opened.get_mut(name)
         {
@@ -220,7 +240,7 @@ impl Node {
     }
 
     /// One fewer of protocol `counted` is worked on: the next that waits may begin.
-    fn release_turn(&mut self, slot: usize, counted: Option<usize>) {
+    pub(super) fn release_turn(&mut self, slot: usize, counted: Option<usize>) {
         let Some((protocol, conn)) = counted.zip(self.conn_mut(slot)) else {
             return;
         };
@@ -241,13 +261,16 @@ impl Node {
     }
 
     /// A listener has agreed on a protocol: it begins, or waits while the peer has as many as it may.
-    fn agreed(&mut self, slot: usize, index: usize, protocol: usize) {
+    fn agreed(&mut self, slot: usize, index: usize, protocol: usize, reused: bool) {
         let Some(entry) = self.registry.get(protocol) else {
             return;
         };
         let Some(conn) = self.conn_mut(slot) else {
             return;
         };
+        if let Some(stream) = conn.streams.get_mut(index) {
+            stream.reused = reused;
+        }
         if conn.active.get(&protocol).copied().unwrap_or(0) >= entry.per_peer_max {
             let Some(stream) = conn.streams.get_mut(index) else {
                 return;
@@ -272,6 +295,9 @@ impl Node {
         let Some(entry) = self.registry.get(protocol) else {
             return;
         };
+        if self.conn_mut(slot).is_some_and(|conn| conn.begin_again(index, protocol, entry.served)) {
+            return self.activate(slot);
+        }
         let told = match entry.served {
             Served::Identify => self.own_identity(slot),
             _ => bytes::Bytes::new(),
@@ -284,7 +310,11 @@ impl Node {
             return;
         };
         let (role, machine): (Role, Box<dyn StreamMachine>) = match entry.served {
-            Served::Request(def) => (Role::Server { protocol, def, told: false }, Box::new(request::Server::new(def))),
+            Served::Request(def) => {
+                let reused = conn.streams.get(index).is_some_and(|stream| stream.reused);
+                let machine = if reused { request::Server::reusing(def) } else { request::Server::new(def) };
+                (Role::Server { protocol, def, told: false }, Box::new(machine))
+            }
             Served::Stream(def) => (Role::RawIn { protocol }, Box::new(raw::Raw::accept(def))),
             Served::Identify => (Role::Answer(protocol), Box::new(identify::Tell::answer(told))),
             Served::IdentifyPush => (Role::Answer(protocol), Box::new(identify::Hear::pushed())),
@@ -323,15 +353,13 @@ impl Node {
         };
         let took = since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         match (output, role) {
-            (Output::Agreed(protocol), Role::Listener) => self.agreed(slot, index, protocol),
+            (Output::Agreed { protocol, reused }, Role::Listener) => self.agreed(slot, index, protocol, reused),
             (Output::Arrived(body), Role::Server { protocol, def, .. }) => {
                 if let Some(entry) = conn.streams.get_mut(index) {
                     entry.role = Role::Server { protocol, def, told: true };
-                    entry.since = Some(now);
+                    let again = entry.since.replace(now).is_some();
+                    self.count_arrived(def.name, again, body.len());
                 }
-                let counters = self.counters.protocol(def.name);
-                counters.received = counters.received.saturating_add(1);
-                counters.request_bytes_in = counters.request_bytes_in.saturating_add(body.len() as u64);
                 if let Some(peer) = peer {
                     self.events.push_back(Event::Request { stream, peer, protocol, body });
                 }
@@ -352,6 +380,7 @@ impl Node {
                 }
                 self.events.push_back(Event::Reply { stream, result });
             }
+            (Output::Rests, _) => conn.rests(index),
             (Output::Pong(result), Role::Pinger) => {
                 self.counters.totals.pings = self.counters.totals.pings.saturating_add(u64::from(result.is_ok()));
                 if let Ok(took) = result {
@@ -386,6 +415,14 @@ impl Node {
         if !matches!(breach, Breach::Reset(_)) {
             self.counters.totals.breaches = self.counters.totals.breaches.saturating_add(1);
         }
+    }
+
+    fn count_arrived(&mut self, name: &'static str, again: bool, len: usize) {
+        let totals = &mut self.counters.totals;
+        totals.streams_reused = totals.streams_reused.saturating_add(again.into());
+        let counters = self.counters.protocol(name);
+        counters.received = counters.received.saturating_add(1);
+        counters.request_bytes_in = counters.request_bytes_in.saturating_add(len as u64);
     }
 
     fn count_served(&mut self, name: &'static str, result: &Result<usize, Breach>, took: Duration) {

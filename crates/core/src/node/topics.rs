@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::Node;
-use super::state::{Role, StreamRef};
+use super::role::Role;
+use super::state::StreamRef;
 use crate::error::ConfigError;
 use crate::proto::{Entry, Priority, Served, topic};
 use crate::topic::{Feed, Feeds, TopicId};

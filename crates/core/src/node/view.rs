@@ -5,7 +5,8 @@ use std::time::Instant;
 use libp2p_identity::PeerId;
 
 use super::Node;
-use super::state::{ConnState, Phase, Role};
+use super::role::Role;
+use super::state::{ConnState, Phase};
 use crate::report::{ConnectionNow, Now, PeerNow, StreamsNow};
 
 impl Node {
@@ -74,7 +75,8 @@ pub(super) fn streams(conn: &ConnState) -> StreamsNow {
         count(&mut now.to_open, stream.number.is_none());
         count(&mut now.queued, matches!(stream.role, Role::Queued));
         if stream.number.is_some() && !stream.queued && !matches!(stream.role, Role::Queued) {
-            count(&mut now.for_peer, stream.waits.peer);
+            count(&mut now.resting, stream.rests());
+            count(&mut now.for_peer, stream.waits.peer && !stream.rests());
             count(&mut now.for_room, stream.waits.room);
             count(&mut now.for_memory, stream.waits.memory);
             count(&mut now.for_app, stream.waits.app);

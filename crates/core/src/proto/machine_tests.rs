@@ -13,6 +13,7 @@ use crate::stream::{Input, Next, Output, StreamMachine};
 
 static DEF: Request = Request::new("/app/get/1", 3000, 2000, Duration::from_secs(2), 4);
 static UNTIL_END: Request = DEF.framing(Framing::EndOfStream);
+const REUSED: &str = "/app/get/1/reuse/1";
 static CHAT: StreamProtocol = StreamProtocol::new("/app/get/1", 4, Idle::After(Duration::from_secs(60)));
 
 /// One thing that happens to a stream.
@@ -29,6 +30,8 @@ enum Happens {
     Wait(u64),
     Room(usize),
     Reply(usize),
+    /// The next request, where the last one is over.
+    Ask(usize),
     Reject,
 }
 
@@ -43,6 +46,7 @@ fn happens() -> impl Strategy<Value = Happens> {
         3 => prop_oneof![1u64..50, 900u64..4000, Just(20_000)].prop_map(Happens::Wait),
         4 => prop_oneof![0usize..60, 1000usize..5000].prop_map(Happens::Room),
         2 => (0usize..2500).prop_map(Happens::Reply),
+        2 => (0usize..2500).prop_map(Happens::Ask),
         1 => Just(Happens::Reject),
     ]
 }
@@ -82,12 +86,26 @@ fn apply<M>(bench: &mut Bench<M>, step: &Happens, piece: usize) {
         Happens::Wait(millis) => bench.now += Duration::from_millis(*millis),
         Happens::Room(bytes) => bench.pipe.room = *bytes,
         Happens::Reply(len) => bench.state.input = Some(Input::Reply(Message::from(vec![1; *len]))),
+        Happens::Ask(len) => {
+            if matches!(bench.outputs.last(), Some(Output::Rests)) {
+                bench.state.input = Some(Input::Request(Message::from(vec![1; *len])));
+            }
+        }
         Happens::Reject => bench.state.input = Some(Input::Reject(3)),
     }
 }
 
+/// The same, with another name in the negotiation.
+fn swap(steps: &[Happens], name: &'static str, with: &'static str) -> Vec<Happens> {
+    let swapped = |step: &Happens| match step {
+        Happens::Line(line) if *line == name => Happens::Line(with),
+        step => step.clone(),
+    };
+    steps.iter().map(swapped).collect()
+}
+
 fn is_final(output: &Output) -> bool {
-    !matches!(output, Output::Arrived(_) | Output::Confirmed)
+    !matches!(output, Output::Arrived(_) | Output::Confirmed | Output::Rests | Output::More)
 }
 
 fn judge<M: StreamMachine>(name: &str, machine: M, steps: &[Happens], piece: usize) -> Result<(), TestCaseError> {
@@ -95,7 +113,9 @@ fn judge<M: StreamMachine>(name: &str, machine: M, steps: &[Happens], piece: usi
     bench.pipe.room = 500;
     let mut next = bench.drive();
     for step in steps {
-        let finals = bench.outputs.iter().filter(|output| is_final(output)).count();
+        // What is before it was no end.
+        let rests = bench.outputs.iter().filter(|output| matches!(output, Output::Rests)).count();
+        let finals = bench.outputs.iter().filter(|output| is_final(output)).count() - rests;
         if next == Next::Done {
             prop_assert_eq!(finals, 1, "{}: {:?}", name, bench.outputs);
             return Ok(());
@@ -133,10 +153,12 @@ proptest! {
         let lines = [Happens::Line("header"), Happens::Line(DEF.name)];
         let steps: Vec<Happens> = lines.into_iter().filter(|_| agreed).chain(rest).collect();
         judge("listener", select::Listener::new(registry()), &steps, piece)?;
+        judge("client of several", request::Client::reusing(&DEF, Message::from(vec![2; 1500])), &swap(&steps, DEF.name, REUSED), piece)?;
         for def in [&DEF, &UNTIL_END] {
             judge("client", request::Client::new(def, Message::from(vec![2; 1500])), &steps, piece)?;
             judge("server", request::Server::new(def), &steps, piece)?;
         }
+        judge("server of several", request::Server::reusing(&DEF), &steps, piece)?;
         judge("echo", ping::Echo::new(), &steps, piece)?;
         judge("pinger", ping::Pinger::new([5; 32]), &steps, piece)?;
         judge("hear", identify::Hear::pushed(), &steps, piece)?;

@@ -8,6 +8,7 @@ pub mod packet;
 pub mod ping;
 pub mod raw;
 pub mod request;
+pub mod reuse;
 pub mod select;
 pub mod topic;
 
@@ -46,6 +47,22 @@ pub(crate) enum Served {
     Packets(&'static PacketProtocol, [u8; packet::TAG_BYTES]),
 }
 
+/// A protocol that this node answers, as a dialer has proposed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// The protocol's number in the registry.
+    pub(crate) number: usize,
+    /// The stream is for several exchanges.
+    pub(crate) reused: bool,
+}
+
+impl Found {
+    /// What the proposal had behind the protocol's name.
+    pub(crate) fn suffix(self) -> &'static str {
+        if self.reused { reuse::SUFFIX } else { "" }
+    }
+}
+
 /// One protocol that this node answers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Entry {
@@ -53,6 +70,12 @@ pub(crate) struct Entry {
     pub(crate) served: Served,
     pub(crate) priority: Priority,
     pub(crate) per_peer_max: u16,
+}
+
+impl Entry {
+    fn is_reusable(&self) -> bool {
+        matches!(self.served, Served::Request(def) if reuse::allows(def))
+    }
 }
 
 /// What this node answers, in the order in which it was registered.
@@ -91,8 +114,15 @@ impl Registry {
     }
 
     /// What a stream is opened for: never packets (PK-05).
-    pub(crate) fn find(&self, name: &str) -> Option<usize> {
-        self.entries.iter().position(|entry| entry.name == name && !matches!(entry.served, Served::Packets(..)))
+    pub(crate) fn find(&self, name: &str) -> Option<Found> {
+        let position = |is: &dyn Fn(&Entry) -> bool| self.entries.iter().position(is);
+        let plain = position(&|entry| entry.name == name && !matches!(entry.served, Served::Packets(..)));
+        if let Some(number) = plain {
+            return Some(Found { number, reused: false });
+        }
+        let name = name.strip_suffix(reuse::SUFFIX)?;
+        let number = position(&|entry| entry.name == name && entry.is_reusable())?;
+        Some(Found { number, reused: true })
     }
 
     /// What a packet with this tag is for.
@@ -110,6 +140,11 @@ impl Registry {
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> {
         self.entries.iter().map(|entry| entry.name)
+    }
+
+    /// What is proposed for streams that are to be used again.
+    pub(crate) fn reusable(&self) -> impl Iterator<Item = String> {
+        self.entries.iter().filter(|entry| entry.is_reusable()).map(|entry| reuse::proposal(entry.name))
     }
 }
 

@@ -1,17 +1,31 @@
-//! Request and response: one stream an exchange, limits in the definition.
+//! Request and response: limits in the definition, and a stream for each exchange, or for several of them one after the other ([`reuse`](super::reuse)).
 
-use std::time::{Duration, Instant};
+mod client;
+mod server;
+
+use std::time::Duration;
 
 use strait_wire::framing::{self, FrameError};
 use strait_wire::varint;
 
-use crate::error::{Breach, RequestError};
-use crate::limits::Limits;
+use crate::error::Breach;
+use crate::limits::{Limits, PIN_BYTES};
 use crate::message::Message;
-use crate::proto::pace::{Direction, Pace, deadline};
-use crate::proto::select::{Answer, Dialer};
-use crate::stream::{Input, Next, Output, StreamIo, StreamMachine, Waits};
-use crate::wake::Why;
+use crate::proto::pace::{Direction, Pace};
+use crate::stream::{Next, StreamIo, Waits};
+
+pub(crate) use client::Client;
+pub(crate) use server::Server;
+
+/// The code with which a stream is reset when the peer broke its protocol.
+pub const CODE_BREACH: u32 = 1;
+/// The code with which a stream is reset when the peer was too slow.
+pub const CODE_SLOW: u32 = 2;
+/// The code with which a request is declined by the application.
+pub const CODE_DECLINED: u32 = 3;
+
+/// A stream that is kept for the next exchange: nothing is wrong with it, however long that takes.
+const RESTS: Next = Next::Wait(Waits { peer: true, room: false, app: false, memory: false, open_ended: true });
 
 /// How a message's end is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -194,6 +208,8 @@ pub(super) struct Outbox {
     message: Message,
     /// The length before the message, as long as it is not written.
     header: Option<Header>,
+    /// Our direction of the stream ends with it.
+    last: bool,
     pace: Pace,
 }
 
@@ -228,7 +244,14 @@ pub(super) enum Send {
 impl Outbox {
     pub(super) fn new(message: Message, framing: Framing) -> Outbox {
         let header = (framing == Framing::LengthPrefixed).then(|| Header::new(message.len()));
-        Outbox { message, header, pace: Pace::new(Direction::Out) }
+        Outbox { message, header, last: true, pace: Pace::new(Direction::Out) }
+    }
+
+    /// One that others may follow on the same stream (RE-04). Not behind a large one: its memory comes back when all of its direction is acknowledged, which is
+    /// told of the end of a stream only.
+    fn reusing(message: Message) -> Outbox {
+        let last = message.len() > PIN_BYTES;
+        Outbox { last, ..Outbox::new(message, Framing::LengthPrefixed) }
     }
 
     pub(super) fn drive(&mut self, io: &mut StreamIo<'_>) -> Send {
@@ -239,7 +262,9 @@ impl Outbox {
             self.header = None;
         }
         if self.header.is_none() && io.give_message(&mut self.message) {
-            io.finish();
+            if self.last {
+                io.finish();
+            }
             if io.flushed() {
                 // A small message is gone from here too when the peer had refused it before.
                 return io.cut_off().map_or(Send::Gone, Send::Stopped);
@@ -252,275 +277,6 @@ impl Outbox {
             return Send::Stalled;
         }
         Send::Wait
-    }
-}
-
-/// The asking side. Its one outcome is [`Output::Reply`].
-#[derive(Debug)]
-pub(crate) struct Client {
-    def: &'static Request,
-    dialer: Dialer,
-    out: Option<Outbox>,
-    inbox: Inbox,
-    begun: Option<Instant>,
-    answer_by: Option<Instant>,
-    /// How long the request may be on its way: what was handed to the transport is not there yet.
-    travel: usize,
-}
-
-impl Client {
-    pub(crate) fn new(def: &'static Request, request: Message) -> Client {
-        Client {
-            def,
-            dialer: Dialer::new(def.name),
-            inbox: Inbox::new(def.framing, def.reply_bytes_max, request.len()),
-            travel: request.len(),
-            out: Some(Outbox::new(request, def.framing)),
-            begun: None,
-            answer_by: None,
-        }
-    }
-
-    /// Bytes of the reply that are kept.
-    pub(super) fn kept(&self) -> u64 {
-        self.inbox.kept()
-    }
-
-    fn end(&self, io: &mut StreamIo<'_>, result: Result<Message, RequestError>) -> Next {
-        // A reply may come before all of the request has left: the rest is given up, or the stream would stay half open.
-        if result.is_err() || self.out.is_some() {
-            io.reset(0);
-        }
-        // Nearly always the end came with the reply: looking is cheaper than telling the peer to stop what it has finished.
-        if result.is_err() || !io.peer_finished() {
-            io.stop(0);
-        }
-        io.output(Output::Reply(result));
-        Next::Done
-    }
-
-    fn stalled(&self, io: &StreamIo<'_>) -> RequestError {
-        RequestError::Stalled {
-            bytes: io.limits().progress_bytes,
-            within: io.limits().progress_interval,
-            got: self.inbox.got.len() as u64,
-        }
-    }
-
-    /// Sends; `Some` ends the exchange.
-    fn send(&mut self, io: &mut StreamIo<'_>) -> Option<RequestError> {
-        let out = self.out.as_mut()?;
-        match out.drive(io) {
-            Send::Gone => {
-                self.out = None;
-                // What has left is the transport's and is paid for by its window. A request that kept its memory while it waits
-                // for the reply's would be one of several that wait for each other.
-                self.inbox.beside = 0;
-                if !self.inbox.started() {
-                    let _ = io.reserve(0);
-                }
-            }
-            Send::Wait => {}
-            // A peer that answers without reading all of the request may do so: its reply decides.
-            Send::Stopped(_) => {
-                self.out = None;
-                io.reset(0);
-            }
-            Send::Stalled => return Some(self.stalled(io)),
-        }
-        None
-    }
-
-    fn receive(&mut self, io: &mut StreamIo<'_>) -> Result<Next, Result<Message, RequestError>> {
-        match self.dialer.answer(io) {
-            Answer::Pending => return Ok(Next::PEER),
-            Answer::Agreed => {}
-            Answer::Unsupported => return Err(Err(RequestError::Unsupported(self.def.name))),
-            Answer::Late(within) => return Err(Err(RequestError::NoAnswer(within))),
-            Answer::Broken(Breach::Reset(code)) => return Err(Err(RequestError::Rejected(code))),
-            Answer::Broken(breach) => return Err(Err(RequestError::Broken(breach))),
-        }
-        match self.inbox.drive(io) {
-            Receive::Whole(message) => Err(Ok(message)),
-            Receive::Wait(next) => Ok(next),
-            Receive::Breach(Breach::Reset(code)) => Err(Err(RequestError::Rejected(code))),
-            Receive::Breach(breach) => Err(Err(RequestError::Broken(breach))),
-            Receive::Stalled => Err(Err(self.stalled(io))),
-        }
-    }
-}
-
-impl StreamMachine for Client {
-    fn held(&self) -> u64 {
-        self.inbox.held().saturating_add(self.out.as_ref().map_or(0, |out| out.message.len() as u64))
-    }
-
-    fn drive(&mut self, io: &mut StreamIo<'_>) -> Next {
-        let begun = *self.begun.get_or_insert(io.now());
-        let total = self.def.total(io.limits());
-        let last = deadline(begun, total);
-        if io.now() >= last {
-            return self.end(io, Err(RequestError::TooLong(total)));
-        }
-        io.wake_at(last, Why::Total);
-        if !self.dialer.propose(io) {
-            return Next::ROOM;
-        }
-        if let Some(error) = self.send(io) {
-            return self.end(io, Err(error));
-        }
-        let next = match self.receive(io) {
-            Ok(next) => next,
-            Err(result) => return self.end(io, result),
-        };
-        if self.out.is_some() {
-            return match next {
-                Next::Wait(waits) => Next::Wait(Waits { peer: true, room: true, ..waits }),
-                Next::Done => Next::Done,
-            };
-        }
-        if !self.inbox.started() {
-            // The deadline for the answer runs from when the request has left. What the transport has taken may still be on its way: a
-            // slow link gets the time for that.
-            let travel = (self.travel as u64).checked_div(io.limits().rate_min).unwrap_or(0);
-            let within = self.def.deadline.saturating_add(Duration::from_secs(travel));
-            let by = *self.answer_by.get_or_insert(deadline(io.now(), within));
-            if io.now() >= by {
-                return self.end(io, Err(RequestError::NoAnswer(self.def.deadline)));
-            }
-            io.wake_at(by, Why::Answer);
-        }
-        next
-    }
-}
-
-/// The answering side. Its steps are [`Output::Arrived`], then [`Output::Served`], or [`Output::Quiet`] when the application declined.
-#[derive(Debug)]
-pub(crate) struct Server {
-    def: &'static Request,
-    state: ServerState,
-    begun: Option<Instant>,
-}
-
-#[derive(Debug)]
-enum ServerState {
-    Reading(Inbox),
-    /// The request is with the application.
-    Working,
-    /// `last`: a peer that keeps reading other streams must not leave this one for ever.
-    Writing {
-        out: Outbox,
-        len: usize,
-        last: Instant,
-    },
-}
-
-impl Server {
-    pub(crate) fn new(def: &'static Request) -> Server {
-        // The reply's memory is granted before the application is asked to make one.
-        let inbox = Inbox::new(def.framing, def.request_bytes_max, def.reply_bytes_max);
-        Server { def, state: ServerState::Reading(inbox), begun: None }
-    }
-
-    /// Bytes of the request that are kept here; then they are the application's.
-    pub(super) fn kept(&self) -> u64 {
-        match &self.state {
-            ServerState::Reading(inbox) => inbox.kept(),
-            ServerState::Working | ServerState::Writing { .. } => 0,
-        }
-    }
-
-    fn end(io: &mut StreamIo<'_>, result: Result<usize, Breach>, code: u32) -> Next {
-        if result.is_err() {
-            io.reset(code);
-        }
-        io.stop(code);
-        io.output(Output::Served(result));
-        Next::Done
-    }
-
-    /// The application's own word, which nobody needs to be told of and which is no fault of the peer.
-    fn decline(io: &mut StreamIo<'_>, code: u32) -> Next {
-        io.reset(code);
-        io.stop(0);
-        io.output(Output::Quiet);
-        Next::Done
-    }
-}
-
-/// The code with which a stream is reset when the peer broke its protocol.
-pub const CODE_BREACH: u32 = 1;
-/// The code with which a stream is reset when the peer was too slow.
-pub const CODE_SLOW: u32 = 2;
-/// The code with which a request is declined by the application.
-pub const CODE_DECLINED: u32 = 3;
-
-impl StreamMachine for Server {
-    fn held(&self) -> u64 {
-        match &self.state {
-            ServerState::Reading(inbox) => inbox.held(),
-            ServerState::Working => 0,
-            ServerState::Writing { out, .. } => out.message.len() as u64,
-        }
-    }
-
-    fn drive(&mut self, io: &mut StreamIo<'_>) -> Next {
-        let begun = *self.begun.get_or_insert(io.now());
-        loop {
-            match &mut self.state {
-                ServerState::Reading(inbox) => {
-                    let last = deadline(begun, self.def.total(io.limits()));
-                    if io.now() >= last {
-                        return Server::end(io, Err(Breach::Slow), CODE_SLOW);
-                    }
-                    io.wake_at(last, Why::Total);
-                    match inbox.drive(io) {
-                        Receive::Whole(request) => {
-                            self.state = ServerState::Working;
-                            io.output(Output::Arrived(request));
-                        }
-                        Receive::Wait(Next::PEER) if !inbox.started() && !inbox.pace.check(io) => {
-                            return Server::end(io, Err(Breach::Slow), CODE_SLOW);
-                        }
-                        Receive::Wait(next) => return next,
-                        Receive::Breach(breach) => return Server::end(io, Err(breach), CODE_BREACH),
-                        Receive::Stalled => return Server::end(io, Err(Breach::Slow), CODE_SLOW),
-                    }
-                }
-                ServerState::Working => match io.input() {
-                    Some(Input::Reply(reply)) if reply.len() <= self.def.reply_bytes_max => {
-                        let len = reply.len();
-                        // The request is gone, the reply may be small: the rest goes back.
-                        let _ = io.reserve(len as u64);
-                        let last = deadline(io.now(), self.def.total(io.limits()));
-                        self.state = ServerState::Writing { out: Outbox::new(reply, self.def.framing), len, last };
-                    }
-                    Some(Input::Reply(_)) => return Server::decline(io, CODE_DECLINED),
-                    Some(Input::Reject(code)) => return Server::decline(io, code),
-                    None => {
-                        // Look at the stream: a client that gave up says so here.
-                        io.peek(1);
-                        if let Some(code) = io.peer_stopped().or(io.peer_reset()) {
-                            return Server::end(io, Err(Breach::Reset(code)), 0);
-                        }
-                        return Next::APP;
-                    }
-                },
-                ServerState::Writing { out, len, last } => {
-                    io.wake_at(*last, Why::Total);
-                    return match out.drive(io) {
-                        Send::Gone => {
-                            let len = *len;
-                            Server::end(io, Ok(len), 0)
-                        }
-                        Send::Wait if io.now() >= *last => Server::end(io, Err(Breach::Slow), CODE_SLOW),
-                        Send::Wait => Next::ROOM,
-                        Send::Stopped(code) => Server::end(io, Err(Breach::Reset(code)), 0),
-                        Send::Stalled => Server::end(io, Err(Breach::Slow), CODE_SLOW),
-                    };
-                }
-            }
-        }
     }
 }
 

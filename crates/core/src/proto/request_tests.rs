@@ -1,7 +1,10 @@
 use std::time::Duration;
 
 use super::*;
+use crate::error::RequestError;
 use crate::stream::testing::Bench;
+use crate::stream::{Input, Output, StreamMachine};
+use crate::wake::Why;
 
 const MAX: usize = 5000;
 const REPLY_MAX: usize = 3000;

@@ -10,8 +10,8 @@ use strait_wire::framing;
 use strait_wire::multistream::{self, MESSAGE_BYTES_MAX, Message};
 
 use crate::error::{Breach, StreamError};
-use crate::proto::Registry;
 use crate::proto::pace::deadline;
+use crate::proto::{Registry, reuse};
 use crate::stream::{Next, Output, StreamIo, StreamMachine};
 use crate::wake::Why;
 
@@ -22,18 +22,18 @@ pub const PROPOSALS_MAX: usize = 8;
 const LINE_BYTES_MAX: usize = MESSAGE_BYTES_MAX + 2;
 
 /// What reading one line of the negotiation gave.
-enum Line {
+enum Line<T> {
     Header,
     NotAvailable,
     /// `ls`.
     List,
-    /// A name; the number says which of ours it is.
-    Name(Option<usize>),
+    /// A name, and what it is to us.
+    Name(Option<T>),
     Missing,
     Bad(Breach),
 }
 
-fn read_line(io: &mut StreamIo<'_>, known: impl Fn(&str) -> Option<usize>) -> Line {
+fn read_line<T>(io: &mut StreamIo<'_>, known: impl Fn(&str) -> Option<T>) -> Line<T> {
     // Nearly always the line came whole: more is asked for only when it did not.
     let whole = matches!(framing::frame(io.at_hand(), MESSAGE_BYTES_MAX), Ok(Some(_)));
     let bytes = if whole { io.at_hand() } else { io.peek(LINE_BYTES_MAX) };
@@ -99,14 +99,15 @@ impl StreamMachine for Listener {
                     self.greeted = true;
                     io.write_with(multistream::protocol_len(multistream::HEADER), multistream::header);
                 }
-                Line::Name(number) if self.greeted => {
+                Line::Name(found) if self.greeted => {
                     self.proposals = self.proposals.saturating_add(1);
-                    if let Some((number, entry)) = number.and_then(|n| Some((n, self.registry.get(n)?))) {
+                    if let Some(found) = found {
                         // Names were checked when they were registered.
-                        io.write_with(multistream::protocol_len(entry.name), |out| {
-                            let _ = multistream::protocol(entry.name, out);
+                        let (name, suffix) = (self.registry.name(found.number), found.suffix());
+                        io.write_with(multistream::protocol_of_len(name, suffix), |out| {
+                            multistream::protocol_of(name, suffix, out)
                         });
-                        io.output(Output::Agreed(number));
+                        io.output(Output::Agreed { protocol: found.number, reused: found.reused });
                         return Next::Done;
                     }
                     io.write_with(multistream::protocol_len("na"), multistream::na);
@@ -155,6 +156,8 @@ pub(crate) enum Answer {
 #[derive(Debug)]
 pub(crate) struct Dialer {
     name: &'static str,
+    /// What is proposed behind the name.
+    suffix: &'static str,
     sent: bool,
     greeted: bool,
     agreed: bool,
@@ -163,7 +166,12 @@ pub(crate) struct Dialer {
 
 impl Dialer {
     pub(crate) fn new(name: &'static str) -> Dialer {
-        Dialer { name, sent: false, greeted: false, agreed: false, until: None }
+        Dialer { name, suffix: "", sent: false, greeted: false, agreed: false, until: None }
+    }
+
+    /// Proposes to use the stream for several exchanges ([`reuse`]).
+    pub(crate) fn reusing(name: &'static str) -> Dialer {
+        Dialer { suffix: reuse::SUFFIX, ..Dialer::new(name) }
     }
 
     pub(crate) fn agreed(&self) -> bool {
@@ -175,11 +183,11 @@ impl Dialer {
         if self.sent {
             return true;
         }
-        let bytes = multistream::protocol_len(multistream::HEADER).saturating_add(multistream::protocol_len(self.name));
-        self.sent = io.write_with(bytes, |out| {
+        // Names were checked when they were defined.
+        let proposal = multistream::protocol_of_len(self.name, self.suffix);
+        self.sent = io.write_with(multistream::protocol_len(multistream::HEADER).saturating_add(proposal), |out| {
             multistream::header(out);
-            // Names were checked when they were defined.
-            let _ = multistream::protocol(self.name, out);
+            multistream::protocol_of(self.name, self.suffix, out);
         });
         self.sent
     }
@@ -190,16 +198,16 @@ impl Dialer {
             return Answer::Agreed;
         }
         if !self.greeted
-            && let Some(used) = multistream::accepted(io.at_hand(), self.name)
+            && let Some(used) = multistream::accepted(io.at_hand(), self.name, self.suffix)
         {
             io.consume(used);
             self.agreed = true;
             return Answer::Agreed;
         }
         loop {
-            match read_line(io, |name| (name == self.name).then_some(0)) {
+            match read_line(io, |name| (name.strip_suffix(self.suffix) == Some(self.name)).then_some(())) {
                 Line::Header if !self.greeted => self.greeted = true,
-                Line::Name(Some(_)) if self.greeted => {
+                Line::Name(Some(())) if self.greeted => {
                     self.agreed = true;
                     return Answer::Agreed;
                 }

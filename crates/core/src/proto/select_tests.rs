@@ -37,11 +37,11 @@ fn listening() -> Bench<Listener> {
 
 /// The number under which the test's protocol was registered.
 fn number() -> usize {
-    registry().find(NAME).expect("registered")
+    registry().find(NAME).expect("registered").number
 }
 
 fn agreed(bench: &mut Bench<Listener>) -> bool {
-    matches!(bench.only_output(), Output::Agreed(found) if found == number())
+    matches!(bench.only_output(), Output::Agreed { protocol, .. } if protocol == number())
 }
 
 fn broken(bench: &mut Bench<Listener>) -> Breach {

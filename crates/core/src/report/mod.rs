@@ -130,6 +130,8 @@ counters! {
         streams_in,
         /// Streams opened to peers.
         streams_out,
+        /// Requests, of peers and to peers, on a stream that had one before.
+        streams_reused,
         /// Stream bytes consumed.
         stream_bytes_in,
         /// Stream bytes handed to the transport.

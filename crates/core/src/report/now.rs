@@ -97,6 +97,8 @@ pub struct StreamsNow {
     pub to_open: u64,
     /// Of the peer, not begun yet: as many of their protocol are worked on as may be.
     pub queued: u64,
+    /// Kept for the next request, ours or the peer's: nothing is under way on them.
+    pub resting: u64,
     /// Wait for bytes of the peer.
     pub for_peer: u64,
     /// Wait until the peer, or the network, takes what was written.

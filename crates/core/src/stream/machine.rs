@@ -62,20 +62,29 @@ pub enum Input {
     Reply(Message),
     /// The request is declined with this code.
     Reject(u32),
+    /// The next request on a stream that rests.
+    Request(Message),
 }
 
 /// What a machine tells its node. Each stream has exactly one final outcome; [`Output::Agreed`],
-/// [`Output::Arrived`], [`Output::Subscribed`], [`Output::Watching`] and [`Output::More`] are steps.
+/// [`Output::Arrived`], [`Output::Subscribed`], [`Output::Watching`] and [`Output::More`] are steps, and so is what comes right before [`Output::Rests`].
 #[derive(Debug)]
 pub enum Output {
-    /// The listener agreed on the protocol with this number in the node's registry.
-    Agreed(usize),
+    /// The listener agreed on a protocol.
+    Agreed {
+        /// Its number in the node's registry.
+        protocol: usize,
+        /// The stream is for several exchanges.
+        reused: bool,
+    },
     /// A request is complete.
     Arrived(Message),
     /// A request of ours has ended.
     Reply(Result<Message, RequestError>),
     /// The reply to the peer is in the transport's hands, or the peer has gone away before.
     Served(Result<usize, Breach>),
+    /// That exchange was in order and is over, and its stream stays for the next one.
+    Rests,
     /// A ping has come back.
     Pong(Result<Duration, RequestError>),
     /// An identify message (not decoded) has come, as an answer or as a push.

@@ -19,8 +19,9 @@ use super::identify::{self, Hear, Tell};
 use super::ping::{self, Echo, Pinger};
 use super::raw::Raw;
 use super::request::{Client, Server};
+use super::reuse;
 use super::select::{Listener, PROPOSALS_MAX};
-use super::{Entry, Framing, Idle, Priority, Registry, Request, Served, StreamProtocol};
+use super::{Entry, Found, Framing, Idle, Priority, Registry, Request, Served, StreamProtocol};
 use crate::message::Message;
 use crate::stream::{Input, Output};
 use run::{Run, Subject, play, whole};
@@ -75,7 +76,9 @@ pub fn select(script: &[u8], now: Instant) {
         let mut registry = Registry::new();
         let entry = Entry { name: DEF.name, served: Served::Request(&DEF), priority: Priority::Normal, per_peer_max: 1 };
         registry.add(entry).ok()?;
-        Run::new(Listener::new(Arc::new(registry)), now, phrases(DEF.name))
+        let mut words = phrases(DEF.name);
+        words.push(lines(&reuse::proposal(DEF.name)));
+        Run::new(Listener::new(Arc::new(registry)), now, words)
     };
     play(script, make, |run| {
         let mut rest = &run.pipe.outgoing[..];
@@ -97,11 +100,12 @@ pub fn select(script: &[u8], now: Instant) {
         let entry = Entry { name: DEF.name, served: Served::Request(&DEF), priority: Priority::Normal, per_peer_max: 1 };
         let _ = known.add(entry);
         for output in &run.said {
-            if let Output::Agreed(number) = output {
+            if let Output::Agreed { protocol: number, reused } = output {
                 assert!(!known.name(*number).is_empty());
-                assert!(!whole || agreed == Some(known.name(*number)), "agreed on {number}, and said {agreed:?}");
+                let name = [known.name(*number), Found { number: *number, reused: *reused }.suffix()].concat();
+                assert!(!whole || agreed == Some(&name), "agreed on {name}, and said {agreed:?}");
                 let mut asked = Vec::new();
-                let _ = multistream::protocol(known.name(*number), &mut asked);
+                let _ = multistream::protocol(&name, &mut asked);
                 assert!(run.came.windows(asked.len()).any(|part| part == asked), "nobody asked for {number}");
             }
         }
@@ -198,6 +202,15 @@ impl Subject for Client {
     fn kept(&self) -> u64 {
         Client::kept(self)
     }
+
+    fn act(run: &mut Run<Client>, which: u8) {
+        // Nothing more is asked before the last request is over.
+        if matches!(run.said.last(), Some(Output::Rests)) {
+            let asked = vec![which; usize::from(which).saturating_mul(10)];
+            run.wrote.extend(framed(&asked));
+            run.state.input = Some(Input::Request(Message::from(asked)));
+        }
+    }
 }
 
 impl Subject for Server {
@@ -215,17 +228,23 @@ impl Subject for Server {
     }
 }
 
-/// The message that `bytes` are, or begin with.
-fn message(def: &Request, bytes: &[u8], max: usize) -> Option<Vec<u8>> {
+/// The message that `bytes` are, or begin with, and what is behind it.
+fn message<'a>(def: &Request, bytes: &'a [u8], max: usize) -> Option<(Vec<u8>, &'a [u8])> {
     match def.framing {
-        Framing::LengthPrefixed => framing::frame(bytes, max).ok().flatten().map(|(body, _)| body.to_vec()),
-        Framing::EndOfStream => (bytes.len() <= max).then(|| bytes.to_vec()),
+        Framing::LengthPrefixed => {
+            let (body, used) = framing::frame(bytes, max).ok().flatten()?;
+            Some((body.to_vec(), bytes.get(used..).unwrap_or_default()))
+        }
+        Framing::EndOfStream => (bytes.len() <= max).then(|| (bytes.to_vec(), &[][..])),
     }
 }
 
-/// Both sides take the other's message whole, as it was sent, and say theirs and nothing else.
+/// Both sides take the other's messages whole, as they were sent, and say theirs and nothing else.
 pub fn request(script: &[u8], now: Instant) {
     let (kind, script) = script.split_first().map_or((0, script), |(kind, rest)| (*kind, rest));
+    if kind & 4 != 0 {
+        return requests(kind, script, now);
+    }
     let def = if kind & 2 == 0 { &DEF } else { &UNTIL_END };
     let said = |body: &[u8]| if def.framing == Framing::LengthPrefixed { framed(body) } else { body.to_vec() };
     if kind & 1 == 0 {
@@ -236,7 +255,8 @@ pub fn request(script: &[u8], now: Instant) {
                 for output in &run.said {
                     match output {
                         Output::Arrived(arrived) => {
-                            assert_eq!(Some(whole(arrived)), message(def, &run.came, def.request_bytes_max));
+                            let came = message(def, &run.came, def.request_bytes_max);
+                            assert_eq!(Some(whole(arrived)), came.map(|(body, _)| body));
                         }
                         Output::Served(Ok(len)) => {
                             let byte = run.pipe.outgoing.last().copied().unwrap_or(0);
@@ -257,7 +277,55 @@ pub fn request(script: &[u8], now: Instant) {
             for output in &run.said {
                 if let Output::Reply(Ok(reply)) = output {
                     let told = behind(&run.came, DEF.name).and_then(|rest| message(def, rest, def.reply_bytes_max));
-                    assert_eq!(Some(whole(reply)), told);
+                    assert_eq!(Some(whole(reply)), told.map(|(body, _)| body));
+                }
+            }
+        },
+    );
+}
+
+/// The same for several exchanges on one stream: each side says its messages in the order of the other's, and one at a time.
+fn requests(kind: u8, script: &[u8], now: Instant) {
+    let name = reuse::proposal(DEF.name);
+    let next = |rest: &mut &[u8], max: usize| -> Option<Vec<u8>> {
+        let (body, behind) = message(&DEF, rest, max)?;
+        let len = rest.len().saturating_sub(behind.len());
+        *rest = rest.get(len..).unwrap_or_default();
+        Some(body)
+    };
+    if kind & 1 == 0 {
+        return play(
+            script,
+            || Run::new(Server::reusing(&DEF), now, phrases(&name)),
+            |run| {
+                let (mut came, mut said, mut open) = (&run.came[..], &run.pipe.outgoing[..], 0);
+                for output in &run.said {
+                    match output {
+                        Output::Arrived(arrived) => {
+                            open += 1;
+                            assert_eq!(Some(whole(arrived)), next(&mut came, DEF.request_bytes_max));
+                        }
+                        Output::Served(Ok(len)) => {
+                            open -= 1;
+                            assert_eq!(next(&mut said, DEF.reply_bytes_max).map(|body| body.len()), Some(*len));
+                        }
+                        _ => {}
+                    }
+                    assert!((0..=1).contains(&open), "two requests at once on one stream");
+                }
+            },
+        );
+    }
+    let asked = vec![kind; usize::from(kind).saturating_mul(10)];
+    play(
+        script,
+        || Run::new(Client::reusing(&DEF, Message::from(asked.clone())), now, phrases(&name)),
+        |run| {
+            assert_begins(&[lines(&name), framed(&asked), run.wrote.clone()].concat(), &run.pipe.outgoing);
+            let mut told = behind(&run.came, &name).unwrap_or_default();
+            for output in &run.said {
+                if let Output::Reply(Ok(reply)) = output {
+                    assert_eq!(Some(whole(reply)), next(&mut told, DEF.reply_bytes_max));
                 }
             }
         },

@@ -257,9 +257,11 @@ impl<M: Subject> Run<M> {
     fn finals(&self) -> usize {
         let step = |output: &&Output| {
             use Output as O;
-            !matches!(output, O::Arrived(_) | O::Confirmed | O::Subscribed(_) | O::Refused | O::Watching(_) | O::More)
+            !matches!(output, O::Arrived(_) | O::Confirmed | O::Subscribed(_) | O::Refused | O::Watching(_) | O::More | O::Rests)
         };
-        self.said.iter().filter(step).count()
+        // What is before it was no end.
+        let rests = self.said.iter().filter(|output| matches!(output, Output::Rests)).count();
+        self.said.iter().filter(step).count().saturating_sub(rests)
     }
 
     fn check(&self) {
