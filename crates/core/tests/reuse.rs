@@ -95,7 +95,7 @@ fn a_peer_that_has_not_told_that_it_takes_them_is_asked_on_a_stream_each() {
     let mut net = echoing();
     net.nodes[1].serve_request(&LATE, Priority::Normal).expect("a good definition");
     let (peer, before) = (net.peer(1), opened(&net));
-    let mut ask = |net: &mut Net| {
+    let ask = |net: &mut Net| {
         let name = net.nodes[0].request(&peer, &LATE, Priority::Normal, Message::from("x")).expect("taken");
         assert_eq!(reply(net, name), Ok(1));
     };

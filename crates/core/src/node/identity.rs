@@ -30,8 +30,8 @@ pub struct Identity {
     pub agent: String,
     /// The set of protocols that it says to belong to.
     pub protocol_version: String,
-    /// Names of the protocols that it answers.
-    pub protocols: Vec<String>,
+    /// Names of the protocols that it answers. Peers that tell the same share them.
+    pub protocols: Arc<[String]>,
     /// Where it says to listen, as far as that holds over the path to it ([`peers::Scope`](crate::peers::Scope)). Unproven.
     pub addresses: Vec<Multiaddr>,
     /// How many it said beside these that would lead elsewhere from here. They are forgotten.
@@ -145,6 +145,13 @@ impl Node {
             return 0;
         };
         let mut identity = merged(before, &told, path.scope);
+        // Most peers of a node run the same program.
+        if identity.protocols == self.told_names {
+            identity.protocols = self.told_names.clone();
+        }
+        if !identity.protocols.is_empty() {
+            self.told_names = identity.protocols.clone();
+        }
         let lost = if told.listen_addrs.is_empty() { 0 } else { identity.out_of_scope as u64 };
         let totals = &mut self.counters.totals;
         totals.addresses_out_of_scope = totals.addresses_out_of_scope.saturating_add(lost);

@@ -263,6 +263,8 @@ pub struct Node {
     counters: Counters,
     abuse: Abuse,
     own: Own,
+    /// The names of protocols that the last peer has told which told any.
+    told_names: Arc<[String]>,
     /// Counts the changes of what it says of itself.
     own_version: u64,
     wall: Arc<dyn WallClock>,
@@ -351,6 +353,7 @@ impl Node {
             counters: Counters::default(),
             traces: env.traces.clone(),
             own: Own::default(),
+            told_names: Arc::default(),
             own_version: 0,
             wall: env.wall.clone(),
             closing: false,
