@@ -33,7 +33,7 @@ pub(crate) const NOTES: &[&str] = &[
     "quinn, noq, s2n-quic and tcp-tls authenticate the server only; strait, rust-libp2p and litep2p authenticate both sides.",
     "Ciphers are the stacks' own choice: quinn, noq and tcp-tls use ring and prefer AES-256-GCM; s2n-quic uses aws-lc; rust-libp2p 0.57 uses \
      aws-lc-rs and offers ChaCha20-Poly1305 first; strait uses ring.",
-    "rust-libp2p, litep2p and strait negotiate the protocol on every stream (multistream-select); the others have none of it.",
+    "rust-libp2p, litep2p and strait negotiate the protocol on every stream (multistream-select); the others have none of it. strait uses a stream again for the next request where both sides are strait (docs/specs/reuse.md); all others open one for each.",
     "rust-libp2p: bulk over a raw stream of libp2p-stream, requests through request_response with a codec of \
      one length byte and the 64 bytes (the same bytes that strait sends), or four and the MiB.",
     "Over TCP: rust-libp2p with TCP_NODELAY, TLS or Noise, and Yamux with its default windows that grow; litep2p with TCP_NODELAY, \

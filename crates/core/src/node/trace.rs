@@ -153,6 +153,7 @@ impl ConnState {
                 let waits = [
                     ("to_open", streams.to_open),
                     ("queued", streams.queued),
+                    ("resting", streams.resting),
                     ("for_peer", streams.for_peer),
                     ("for_room", streams.for_room),
                     ("for_memory", streams.for_memory),
