@@ -60,6 +60,8 @@ struct Measured {
 
 /// Runs the report.
 pub(crate) fn run(args: &Args) -> Result<()> {
+    // Before anything is measured: nobody wants to learn at the end that there is no place for it.
+    fs::create_dir_all(&args.write).with_context(|| format!("making {}", args.write.display()))?;
     let measured = match &args.from {
         Some(file) => serde_json::from_str(&fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?)?,
         None => measure(args)?,
