@@ -117,7 +117,8 @@ async fn a_provider_that_leaves() {
     let (node, ticket) = node(source.root(), answer).await;
     let to = tempfile::tempdir().unwrap();
     let dir = to.path().to_owned();
-    let output = tokio::task::spawn_blocking(move || get(&ticket, &dir, &["--timeout", "3s"]));
+    // Longer than a dial may take: who is dialled while it closes may say nothing at all, and then it is told of when that dial has failed.
+    let output = tokio::task::spawn_blocking(move || get(&ticket, &dir, &["--timeout", "12s"]));
     at.wait_for(|reached| *reached).await.unwrap();
     drop(node); // closes at once
     let output = output.await.unwrap();
