@@ -23,7 +23,7 @@ use super::reuse;
 use super::select::{Listener, PROPOSALS_MAX};
 use super::{Entry, Found, Framing, Idle, Priority, Registry, Request, Served, StreamProtocol};
 use crate::message::Message;
-use crate::stream::{Input, Output};
+use crate::stream::{Input, Next, Output};
 use run::{Run, Subject, play, whole};
 
 pub use topic::topic;
@@ -205,7 +205,7 @@ impl Subject for Client {
 
     fn act(run: &mut Run<Client>, which: u8) {
         // Nothing more is asked before the last request is over.
-        if matches!(run.said.last(), Some(Output::Rests)) {
+        if matches!(run.next, Next::Wait(waits) if waits.open_ended) {
             let asked = vec![which; usize::from(which).saturating_mul(10)];
             run.wrote.extend(framed(&asked));
             run.state.input = Some(Input::Request(Message::from(asked)));
