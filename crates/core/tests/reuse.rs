@@ -44,6 +44,14 @@ fn exchange(net: &mut Net, len: usize) {
     assert_eq!(reply(net, name), Ok(len));
 }
 
+/// So many requests at the same time, each answered.
+fn exchanges(net: &mut Net, count: usize) {
+    let names: Vec<_> = (0..count).map(|_| ask(net, 64)).collect();
+    for name in names {
+        assert_eq!(reply(net, name), Ok(64));
+    }
+}
+
 fn arrived(net: &mut Net) -> StreamRef {
     net.next(1, |event| match event {
         Event::Request { stream, .. } => Some(*stream),
@@ -70,10 +78,7 @@ fn requests_one_after_the_other_take_one_stream_and_at_once_as_many_as_they_are(
         }
         assert_eq!((opened(&net) - before, reused(&net)), (1, [99, 99]), "over pipes: {pipes}");
         for _ in 0..10 {
-            let names: Vec<_> = (0..8).map(|_| ask(&mut net, 64)).collect();
-            for name in names {
-                assert_eq!(reply(&mut net, name), Ok(64));
-            }
+            exchanges(&mut net, 8);
         }
         assert_eq!((opened(&net) - before, reused(&net)), (8, [172, 172]), "over pipes: {pipes}");
         net.run(2 * SECOND);
@@ -136,10 +141,7 @@ fn what_is_kept_makes_room_for_what_is_needed() {
     // The peer allows eight streams: all of them are kept, and four of another kind are wanted.
     let narrow = Limits { streams_min: 8, streams_max: 8, ..Limits::default() };
     let mut net = over(false, [Limits::default(), narrow]);
-    let names: Vec<_> = (0..8).map(|_| ask(&mut net, 64)).collect();
-    for name in names {
-        assert_eq!(reply(&mut net, name), Ok(64));
-    }
+    exchanges(&mut net, 8);
     let peer = net.peer(1);
     for _ in 0..4 {
         net.nodes[0].open(&peer, &CHAT, Priority::Normal).expect("its own window is wide");
@@ -156,10 +158,7 @@ fn what_is_kept_gives_its_memory_to_what_needs_it() {
     static LARGE: Request = Request::new("/test/large/1", 1 << 20, 1 << 10, Duration::from_secs(10), 64);
     let limits = Limits { connection_bytes_max: 12 << 20, ..Limits::default() };
     let mut net = over(false, [limits, Limits::default()]);
-    let names: Vec<_> = (0..8).map(|_| ask(&mut net, 64)).collect();
-    for name in names {
-        assert_eq!(reply(&mut net, name), Ok(64));
-    }
+    exchanges(&mut net, 8);
     // Nothing gets through, so what is asked now keeps its memory: all that there is, but for half a stream.
     net.faults.drop = 1;
     let peer = net.peer(1);
@@ -196,10 +195,7 @@ fn giving_up_or_declining_one_request_costs_no_other_one_anything() {
     assert_eq!((reply(&mut net, names[2]), reply(&mut net, names[3])), (Ok(5), Ok(5)));
     net.echo[1] = true;
     let before = opened(&net);
-    let names: Vec<_> = (0..4).map(|_| ask(&mut net, 64)).collect();
-    for name in names {
-        assert_eq!(reply(&mut net, name), Ok(64));
-    }
+    exchanges(&mut net, 4);
     assert_eq!(opened(&net) - before, 2, "two of four are still there");
     net.close();
 }

@@ -104,11 +104,11 @@ impl Node {
         if message.encode(&mut out).is_err() {
             // With many long names: who does not know what can be used again uses it once.
             message.protocols = names;
-        }
-        if out.is_empty() && message.encode(&mut out).is_err() {
-            message.signed_peer_record = None;
-            // Too long even so only with an RSA key and 64 long protocol names; then nothing is said.
-            let _ = message.encode(&mut out);
+            if message.encode(&mut out).is_err() {
+                message.signed_peer_record = None;
+                // Too long even so only with an RSA key and 64 long protocol names; then nothing is said.
+                let _ = message.encode(&mut out);
+            }
         }
         out.freeze()
     }

@@ -3,7 +3,7 @@
 mod client;
 mod server;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use strait_wire::framing::{self, FrameError};
 use strait_wire::varint;
@@ -12,7 +12,8 @@ use crate::error::Breach;
 use crate::limits::{Limits, PIN_BYTES};
 use crate::message::Message;
 use crate::proto::pace::{Direction, Pace};
-use crate::stream::{Next, StreamIo, Waits};
+use crate::stream::{Next, Output, StreamIo, Waits};
+use crate::wake::Why;
 
 pub(crate) use client::Client;
 pub(crate) use server::Server;
@@ -26,6 +27,18 @@ pub const CODE_DECLINED: u32 = 3;
 
 /// A stream that is kept for the next exchange: nothing is wrong with it, however long that takes.
 const RESTS: Next = Next::Wait(Waits { peer: true, room: false, app: false, memory: false, open_ended: true });
+
+/// No exchange is under way on a stream that is used again: it waits for the next one until then, and ends in order (RE-05).
+fn rest(io: &mut StreamIo<'_>, until: Instant) -> Next {
+    if io.is_open() && !io.no_more() && io.now() < until {
+        io.wake_at(until, Why::Idle);
+        return RESTS;
+    }
+    io.finish();
+    io.stop(0);
+    io.output(Output::Quiet);
+    Next::Done
+}
 
 /// How a message's end is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -247,11 +260,11 @@ impl Outbox {
         Outbox { message, header, last: true, pace: Pace::new(Direction::Out) }
     }
 
-    /// One that others may follow on the same stream (RE-04). Not behind a large one: its memory comes back when all of its direction is acknowledged, which is
-    /// told of the end of a stream only.
-    fn reusing(message: Message) -> Outbox {
-        let last = message.len() > PIN_BYTES;
-        Outbox { last, ..Outbox::new(message, Framing::LengthPrefixed) }
+    /// For a message of `def`. On a stream that is used again others may follow it (RE-04), but not behind a large one: its memory comes back when all of its
+    /// direction is acknowledged, which is told of the end of a stream only.
+    fn of(def: &Request, message: Message, reused: bool) -> Outbox {
+        let last = !reused || message.len() > PIN_BYTES;
+        Outbox { last, ..Outbox::new(message, def.framing) }
     }
 
     pub(super) fn drive(&mut self, io: &mut StreamIo<'_>) -> Send {

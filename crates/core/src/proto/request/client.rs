@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{CODE_BREACH, Inbox, Outbox, RESTS, Receive, Request, Send};
+use super::{CODE_BREACH, Inbox, Outbox, Receive, Request, Send, rest};
 use crate::error::{Breach, Closed, RequestError, StreamError};
 use crate::limits::STREAM_REST;
 use crate::message::Message;
@@ -33,43 +33,36 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(def: &'static Request, request: Message) -> Client {
+        Client::with(def, request, Dialer::new(def.name), false)
+    }
+
+    /// One whose stream is used again: further requests come as [`Input::Request`] when it has said that it rests.
+    pub(crate) fn reusing(def: &'static Request, request: Message) -> Client {
+        Client::with(def, request, Dialer::reusing(def.name), true)
+    }
+
+    fn with(def: &'static Request, request: Message, dialer: Dialer, reused: bool) -> Client {
         Client {
             def,
-            dialer: Dialer::new(def.name),
-            reused: false,
+            dialer,
+            reused,
             again: false,
             rests: None,
             inbox: Inbox::new(def.framing, def.reply_bytes_max, request.len()),
             travel: request.len(),
-            out: Some(Outbox::new(request, def.framing)),
+            out: Some(Outbox::of(def, request, reused)),
             begun: None,
             answer_by: None,
         }
     }
 
-    /// One whose stream is used again: further requests come as [`Input::Request`] when it has said that it rests.
-    pub(crate) fn reusing(def: &'static Request, request: Message) -> Client {
-        let (len, out) = (request.len(), Outbox::reusing(request));
-        Client {
-            dialer: Dialer::reusing(def.name),
-            reused: true,
-            travel: len,
-            out: Some(out),
-            inbox: Inbox::new(def.framing, def.reply_bytes_max, len),
-            ..Client::new(def, Message::new())
-        }
-    }
-
-    /// The next request.
+    /// The next request: all begins anew but what was agreed on.
     fn ask(&mut self, request: Message) {
-        (self.again, self.rests) = (true, None);
-        self.inbox = Inbox::new(self.def.framing, self.def.reply_bytes_max, request.len());
-        self.travel = request.len();
-        self.out = Some(Outbox::reusing(request));
-        (self.begun, self.answer_by) = (None, None);
+        let dialer = std::mem::replace(&mut self.dialer, Dialer::new(self.def.name));
+        *self = Client { again: true, ..Client::with(self.def, request, dialer, self.reused) };
     }
 
-    /// No exchange is under way. A stream that is not asked for again soon ends (RE-05).
+    /// No exchange is under way, so nothing may come.
     fn rest(&mut self, io: &mut StreamIo<'_>, until: Instant) -> Next {
         if !io.peek(1).is_empty() {
             io.reset(CODE_BREACH);
@@ -77,14 +70,7 @@ impl Client {
             io.output(Output::Failed(StreamError::Broken(Breach::Malformed("a reply to nothing"))));
             return Next::Done;
         }
-        if !io.is_open() || io.no_more() || io.now() >= until {
-            io.finish();
-            io.stop(0);
-            io.output(Output::Quiet);
-            return Next::Done;
-        }
-        io.wake_at(until, Why::Idle);
-        RESTS
+        rest(io, until)
     }
 
     /// Bytes of the reply that are kept.

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{CODE_BREACH, CODE_DECLINED, CODE_SLOW, Inbox, Outbox, RESTS, Receive, Request, Send};
+use super::{CODE_BREACH, CODE_DECLINED, CODE_SLOW, Inbox, Outbox, RESTS, Receive, Request, Send, rest};
 use crate::error::Breach;
 use crate::limits::STREAM_REST_MAX;
 use crate::message::Message;
@@ -64,8 +64,7 @@ impl Server {
         // The request is gone, the reply may be small: the rest goes back.
         let _ = io.reserve(len as u64);
         let last = deadline(io.now(), self.def.total(io.limits()));
-        let out = if self.reused { Outbox::reusing(reply) } else { Outbox::new(reply, self.def.framing) };
-        self.state = ServerState::Writing { out, len, last };
+        self.state = ServerState::Writing { out: Outbox::of(self.def, reply, self.reused), len, last };
     }
 
     /// The reply is with the transport.
@@ -85,19 +84,7 @@ impl Server {
             io.output(Output::More);
             return RESTS;
         }
-        Server::rest(io, until)
-    }
-
-    /// No exchange is under way. Who asks for nothing for long has no stream for it (RE-05).
-    fn rest(io: &mut StreamIo<'_>, until: Instant) -> Next {
-        if io.is_open() && !io.no_more() && io.now() < until {
-            io.wake_at(until, Why::Idle);
-            return RESTS;
-        }
-        io.finish();
-        io.stop(0);
-        io.output(Output::Quiet);
-        Next::Done
+        rest(io, until)
     }
 
     fn end(io: &mut StreamIo<'_>, result: Result<usize, Breach>, code: u32) -> Next {
@@ -181,7 +168,7 @@ impl StreamMachine for Server {
                 ServerState::Resting(until) => {
                     if io.at_hand().is_empty() {
                         let until = *until;
-                        return Server::rest(io, until);
+                        return rest(io, until);
                     }
                     self.begun = None;
                     self.state = ServerState::Reading(Server::inbox(self.def));
