@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustls::crypto::ring;
 use rustls::pki_types::UnixTime;
 use strait_core::conn::tls::{peer_id_of, verify};
-use strait_core::{Env, WallClock, conn, fuzz_datagrams, proto, topic};
+use strait_core::{Env, WallClock, conn, fuzz_claims, fuzz_datagrams, proto, topic};
 use strait_wire::fuzz_entry as wire;
 
 const DATE: Duration = Duration::from_secs(1_767_225_600);
@@ -16,6 +16,7 @@ type Target = fn(&[u8]);
 
 /// What the folders in `corpus/` are named after.
 const TARGETS: &[(&str, Target)] = &[
+    ("claims", fuzz_claims),
     ("datagrams", |bytes| fuzz_datagrams(bytes, &env(), now())),
     ("forward_target", strait_cli::fuzz_entry::forward_target),
     ("framing", wire::framing),
@@ -24,6 +25,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("manifest", strait_cli::fuzz_entry::manifest),
     ("multistream", wire::multistream),
     ("noise_payload", wire::noise_payload),
+    ("packet", proto::fuzz::packet),
     ("peer_record", wire::peer_record),
     ("ping_stream", |bytes| proto::fuzz::ping(bytes, now())),
     ("pipe", |bytes| conn::fuzz_pipe(bytes, &env(), now())),

@@ -41,7 +41,7 @@ pub use limits::{LimitError, LimitValue, Limits};
 pub use message::Message;
 pub use multiaddr::Multiaddr;
 #[doc(hidden)]
-pub use node::fuzz_datagrams;
+pub use node::{fuzz_claims, fuzz_datagrams};
 pub use node::{
     CODE_NO_ROOM, Config, ConnId, Event, Identity, LookupId, Node, PipeAction, PipeEvent, RawRead, Refused, StreamRef,
     quic_address, tcp_address,

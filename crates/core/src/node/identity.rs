@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use libp2p_identity::{PeerId, PublicKey};
+use libp2p_identity::PeerId;
 use multiaddr::{Multiaddr, Protocol};
-use strait_wire::identify::{Identify, IdentifyLimits};
+use strait_wire::identify::Identify;
 
+use super::claims::{self, Identity};
 use super::state::Phase;
 use super::{Event, Node};
 use crate::abuse::Offence;
@@ -16,44 +17,10 @@ use crate::conn::transport::Transport;
 use crate::error::RequestError;
 use crate::limits::RECORD_WORK;
 use crate::peers::record::{self, BadRecord};
-use crate::peers::scope::{self, Scope};
 use crate::peers::{Path, Source, Unusable};
-use crate::proto::identify;
 
 /// The version of the set of protocols, as all libp2p implementations that talk to IPFS say it.
 const PROTOCOL_VERSION: &str = "ipfs/0.1.0";
-
-/// What a peer says of itself: claims, all of them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Identity {
-    /// Its software.
-    pub agent: String,
-    /// The set of protocols that it says to belong to.
-    pub protocol_version: String,
-    /// Names of the protocols that it answers. Peers that tell the same share them.
-    pub protocols: Arc<[String]>,
-    /// Where it says to listen, as far as that holds over the path to it ([`peers::Scope`](crate::peers::Scope)). Unproven.
-    pub addresses: Vec<Multiaddr>,
-    /// How many it said beside these that would lead elsewhere from here. They are forgotten.
-    pub out_of_scope: usize,
-    /// The number of its newest signed record (libp2p RFC 0003) that was verified.
-    pub signed: Option<u64>,
-    /// Our own address as it sees it. A hint, used for nothing.
-    pub observed: Option<Multiaddr>,
-    /// Entries that were above a limit and dropped.
-    pub dropped: usize,
-}
-
-fn limits() -> IdentifyLimits {
-    IdentifyLimits {
-        message_bytes_max: identify::MESSAGE_BYTES_MAX,
-        addrs_max: 32,
-        addr_bytes_max: 256,
-        protocols_max: 128,
-        protocol_bytes_max: 256,
-        agent_bytes_max: 256,
-    }
-}
 
 /// `/ip4/…/udp/…/quic-v1` of a socket address.
 pub fn quic_address(address: SocketAddr) -> Multiaddr {
@@ -138,13 +105,12 @@ impl Node {
             return 0;
         };
         let (path, before) = (conn.path(), conn.identity.as_deref().cloned().unwrap_or_default());
-        let told = Identify::decode(&message, &limits()).ok().filter(|told| is_key_of(told.public_key, &peer));
-        let Some(told) = told else {
+        let Some(told) = claims::read(&message, &peer) else {
             self.counters.totals.identify_refused = self.counters.totals.identify_refused.saturating_add(1);
             self.accuse(now, slot, Offence::Malformed, message.len() as u64);
             return 0;
         };
-        let mut identity = merged(before, &told, path.scope);
+        let mut identity = claims::merged(before, &told, path.scope);
         // Most peers of a node run the same program.
         if identity.protocols == self.told_names {
             identity.protocols = self.told_names.clone();
@@ -193,35 +159,4 @@ impl Node {
             }
         }
     }
-}
-
-/// Whether a message has no key, or that of the connection's peer.
-fn is_key_of(key: Option<&[u8]>, peer: &PeerId) -> bool {
-    key.is_none_or(|key| PublicKey::try_decode_protobuf(key).is_ok_and(|key| key.to_peer_id() == *peer))
-}
-
-/// Takes over what a message says (a push may say a part), over a path of scope `path`.
-fn merged(mut known: Identity, told: &Identify<'_>, path: Scope) -> Identity {
-    let address = |bytes: &[u8]| Multiaddr::try_from(bytes.to_vec()).ok();
-    known.dropped = told.dropped;
-    if let Some(agent) = told.agent_version {
-        known.agent = agent.to_owned();
-    }
-    if let Some(version) = told.protocol_version {
-        known.protocol_version = version.to_owned();
-    }
-    if !told.protocols.is_empty() {
-        known.protocols = told.protocols.iter().map(|name| (*name).to_owned()).collect();
-    }
-    if !told.listen_addrs.is_empty() {
-        let all = told.listen_addrs.iter().filter_map(|bytes| address(bytes));
-        let holds = |address: &Multiaddr| scope::of_address(address).is_some_and(|scope| scope.holds_over(path));
-        let (kept, lost): (Vec<Multiaddr>, Vec<Multiaddr>) = all.partition(holds);
-        known.out_of_scope = lost.len();
-        known.addresses = kept;
-    }
-    if let Some(observed) = told.observed_addr.and_then(address) {
-        known.observed = Some(observed);
-    }
-    known
 }

@@ -87,13 +87,7 @@ impl Node {
             };
             let totals = &mut self.counters.totals;
             totals.packets_in = totals.packets_in.saturating_add(1);
-            let tagged = packet.split_first_chunk::<TAG_BYTES>();
-            let found = tagged.and_then(|(tag, body)| Some((self.registry.packets(*tag)?, body)));
-            let fits = found.filter(|(number, body)| {
-                matches!(self.registry.get(*number), Some(Entry { served: Served::Packets(def, _), .. }) if body.len() <= def.packet_bytes_max)
-            });
-            // PK-03
-            let Some((protocol, body)) = fits else {
+            let Some((protocol, body)) = self.registry.packet(&packet) else {
                 totals.packets_in_dropped = totals.packets_in_dropped.saturating_add(1);
                 // Who is told what we take, and sends something else, wastes our time.
                 self.accuse(now, slot, Offence::Malformed, packet.len() as u64);

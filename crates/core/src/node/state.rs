@@ -9,10 +9,10 @@ use bytes::BytesMut;
 use libp2p_identity::PeerId;
 use slab::Slab;
 
+use super::claims::Identity;
 use super::admission::Use;
 use super::credit::Credit;
 use super::held::Flow;
-use super::identity::Identity;
 use super::machine::Machine;
 use super::role::Role;
 use super::shares::Shares;

@@ -125,9 +125,17 @@ impl Registry {
         Some(Found { number, reused: true })
     }
 
-    /// What a packet with this tag is for.
+    /// What packets with this tag are for.
     pub(crate) fn packets(&self, tag: [u8; packet::TAG_BYTES]) -> Option<usize> {
         self.entries.iter().position(|entry| matches!(entry.served, Served::Packets(_, of) if of == tag))
+    }
+
+    /// Which protocol a packet that has come is of, and its body. `None` for what was not told, or is larger than its protocol allows (PK-03).
+    pub(crate) fn packet<'a>(&self, packet: &'a [u8]) -> Option<(usize, &'a [u8])> {
+        let (tag, body) = packet.split_first_chunk()?;
+        let number = self.packets(*tag)?;
+        let fits = |entry: Entry| matches!(entry.served, Served::Packets(def, _) if body.len() <= def.packet_bytes_max);
+        self.get(number).is_some_and(fits).then_some((number, body))
     }
 
     pub(crate) fn name(&self, number: usize) -> &'static str {

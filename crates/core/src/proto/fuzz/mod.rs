@@ -4,6 +4,7 @@
 //! # Panics
 //! Each function does when a machine breaks its word, and never otherwise. They are for tests; nothing in the stack calls them.
 
+mod packet;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use crate::message::Message;
 use crate::stream::{Input, Next, Output};
 use run::{Run, Subject, play, whole};
 
+pub use packet::packet;
 pub use topic::topic;
 
 static DEF: Request = Request::new("/app/get/1", 3000, 2000, Duration::from_secs(2), 4);

@@ -44,3 +44,8 @@ fn topic_corpus() {
 fn topic_follower_corpus() {
     replay("topic_follower", |script, _| crate::topic::fuzz::follower(script));
 }
+
+#[test]
+fn packet_corpus() {
+    replay("packet", |script, _| super::packet(script));
+}
