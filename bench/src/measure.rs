@@ -121,41 +121,47 @@ pub(crate) struct Percentiles {
     pub(crate) p99: f64,
     /// The slowest.
     pub(crate) max: f64,
+    /// MB/s of the bulk that ran beside them; zero if there was none.
+    pub(crate) beside: f64,
 }
 
 /// Times of single requests, four bytes each so that keeping them costs little.
 #[derive(Debug, Default)]
-pub(crate) struct Latencies(Vec<u32>);
+pub(crate) struct Latencies {
+    nanos: Vec<u32>,
+    /// See [`Percentiles::beside`].
+    pub(crate) beside: f64,
+}
 
 impl Latencies {
     /// Room for `count` times, taken before the measured part.
     pub(crate) fn with_capacity(count: usize) -> Latencies {
-        Latencies(Vec::with_capacity(count))
+        Latencies { nanos: Vec::with_capacity(count), beside: 0.0 }
     }
 
     /// Adds one time; more than 4.29 s counts as that.
     pub(crate) fn push(&mut self, time: Duration) {
-        self.0.push(u32::try_from(time.as_nanos()).unwrap_or(u32::MAX));
+        self.nanos.push(u32::try_from(time.as_nanos()).unwrap_or(u32::MAX));
     }
 
     /// Adds all of `other`.
     pub(crate) fn merge(&mut self, other: Latencies) {
-        self.0.extend(other.0);
+        self.nanos.extend(other.nanos);
     }
 
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.nanos.len()
     }
 
     /// The percentiles; zeros if there is no time at all.
     pub(crate) fn percentiles(mut self) -> Percentiles {
-        self.0.sort_unstable();
+        self.nanos.sort_unstable();
         let at = |part: f64| {
-            let index = ((self.0.len() as f64 * part).ceil() as usize).max(1) - 1;
-            self.0.get(index).map_or(0.0, |ns| f64::from(*ns) / 1000.0)
+            let index = ((self.nanos.len() as f64 * part).ceil() as usize).max(1) - 1;
+            self.nanos.get(index).map_or(0.0, |ns| f64::from(*ns) / 1000.0)
         };
-        Percentiles { p50: at(0.50), p99: at(0.99), max: at(1.0) }
+        Percentiles { p50: at(0.50), p99: at(0.99), max: at(1.0), beside: self.beside }
     }
 }
 

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{
     child::{Outcome, Role},
     measure::{Percentiles, Side},
-    plan::{Case, REPLY_BYTES},
+    plan::{Case, Load, REPLY_BYTES},
     stack::Stack,
 };
 
@@ -98,6 +98,8 @@ impl Record {
         match self.case {
             Case::Bulk { bytes } | Case::Burst { bytes, .. } => bytes as f64 / 1e6 / self.wall,
             Case::Chunks { count, .. } => (count * REPLY_BYTES as u64) as f64 / 1e6 / self.wall,
+            // Their pace is given; what it leaves to the bulk is not.
+            Case::Urgent { load: Load::Full | Load::Paced { .. }, .. } => self.times.beside,
             Case::Requests { count, .. } | Case::Urgent { count, .. } | Case::Handshakes { count, .. } => {
                 count as f64 / self.wall
             }

@@ -4,7 +4,14 @@ use std::{collections::BTreeMap, fmt::Write};
 
 use serde::Serialize;
 
-use crate::{flood::FloodRecord, measure::median, pair::Record, peers, plan::Case, stack::Stack};
+use crate::{
+    flood::FloodRecord,
+    measure::median,
+    pair::Record,
+    peers,
+    plan::{Case, Load},
+    stack::Stack,
+};
 
 /// The medians of one stack in one case, and its ratios to the baseline.
 #[derive(Debug, Clone, Serialize)]
@@ -114,7 +121,9 @@ pub(crate) fn render(records: &[Record], floods: &[FloodRecord], baseline: Stack
             Case::Bulk { .. } | Case::Chunks { .. } => bulk_table(&mut out, own),
             Case::Burst { .. } => burst_table(&mut out, own),
             Case::Idle { .. } => idle_table(&mut out, own),
-            _ => request_table(&mut out, own, if matches!(case, Case::Handshakes { .. }) { "handshake" } else { "request" }),
+            Case::Handshakes { .. } => request_table(&mut out, own, ["per s", "handshake"]),
+            Case::Urgent { load: Load::Full | Load::Paced { .. }, .. } => request_table(&mut out, own, ["bulk MB/s", "request"]),
+            _ => request_table(&mut out, own, ["per s", "request"]),
         }
         if !matches!(case, Case::Burst { .. }) {
             against(&mut out, case, &runs);
@@ -184,11 +193,11 @@ fn idle_table<'a>(out: &mut String, rows: impl Iterator<Item = &'a Summary>) {
     }
 }
 
-fn request_table<'a>(out: &mut String, rows: impl Iterator<Item = &'a Summary>, what: &str) {
+fn request_table<'a>(out: &mut String, rows: impl Iterator<Item = &'a Summary>, [rate, what]: [&str; 2]) {
     let _ = writeln!(
         out,
         "{:<17}{:>9}{:>8} |{:>8}{:>8}{:>8} |{:>8}{:>8}{:>8}{:>8} |{:>8}{:>8}",
-        "", "per s", "x", "p50", "p99", "x", "client", "server", "both", "x", "client", "server"
+        "", rate, "x", "p50", "p99", "x", "client", "server", "both", "x", "client", "server"
     );
     let _ = writeln!(out, "{:<17}{:>17} |{:>24} |{:>32} |{:>16}", "", "", "us", format!("CPU us/{what}"), "peak MiB");
     for row in rows {

@@ -22,7 +22,7 @@ use bytes::Bytes;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
 use tokio::task::JoinHandle;
 
-use super::{Client, PAUSE, REPLY, REQUEST, RUN_UP, Writes, blob, check_count, chunk, end_load, writes};
+use super::{Beside, Client, PAUSE, REPLY, REQUEST, RUN_UP, Writes, blob, check_count, chunk, end_load, writes};
 use crate::{
     measure::Latencies,
     plan::{CHUNK_BYTES, Case, IDLE_STREAMS, Load, MESSAGE_BYTES, REPLY_BYTES},
@@ -329,7 +329,7 @@ impl Client for Libp2p {
         if load.is_some() {
             rest(swarm, RUN_UP).await?;
         }
-        let mut times = Latencies::with_capacity(count as usize);
+        let (mut times, beside) = (Latencies::with_capacity(count as usize), Beside::begin());
         for _ in 0..count {
             rest(swarm, PAUSE).await?;
             let start = Instant::now();
@@ -337,6 +337,7 @@ impl Client for Libp2p {
             next_reply(swarm).await?;
             times.push(start.elapsed());
         }
+        times.beside = beside.rate();
         end_load(load).await?;
         Ok(times)
     }

@@ -26,7 +26,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{Client, PAUSE, REPLY, REQUEST, RUN_UP, Writes, blob, check_count, chunk, end_load, writes};
+use super::{Beside, Client, PAUSE, REPLY, REQUEST, RUN_UP, Writes, blob, check_count, chunk, end_load, writes};
 use crate::{
     measure::Latencies,
     plan::{CHUNK_BYTES, Load, MESSAGE_BYTES, REPLY_BYTES},
@@ -271,7 +271,7 @@ impl Client for Litep2p {
         if load.is_some() {
             tokio::time::sleep(RUN_UP).await;
         }
-        let mut times = Latencies::with_capacity(count as usize);
+        let (mut times, beside) = (Latencies::with_capacity(count as usize), Beside::begin());
         for _ in 0..count {
             tokio::time::sleep(PAUSE).await;
             let start = Instant::now();
@@ -279,6 +279,7 @@ impl Client for Litep2p {
             next_reply(&mut self.messages).await?;
             times.push(start.elapsed());
         }
+        times.beside = beside.rate();
         end_load(load).await?;
         Ok(times)
     }

@@ -13,6 +13,7 @@ pub(crate) mod strait;
 pub(crate) mod tcp_tls;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
@@ -41,7 +42,7 @@ pub(crate) const NOTES: &[&str] = &[
     "tcp-tls is a limit, not a stack: bulk is the bare TLS connection, requests are numbered frames on it; no streams, no flow control, no \
      limits. With replies of 1 MiB it limits least: each is gathered in one buffer by the task that also writes.",
     "Urgent: strait asks for priority Urgent, quinn and noq for a stream priority of 1, and tcp-tls sends requests first; s2n-quic, rust-libp2p \
-     and litep2p have no priorities.",
+     and litep2p have no priorities. Beside bulk the rate is what the bulk has meanwhile: strait keeps it from filling the path's queue.",
     "Handshakes: each of so many clients, with an endpoint of its own, ends its connection and makes the next; no session is resumed. The times are \
      those of the making, the rate counts the ending too.",
     "Idle: how much the server's resident set has grown, 2 s after the last connection was made. 100 streams are allowed by default with quinn, noq \
@@ -112,13 +113,37 @@ impl Writes {
 
     /// Waits until it is due.
     pub(crate) async fn next(&mut self) -> Bytes {
-        match &mut self.pace {
+        let chunk = match &mut self.pace {
             None => self.chunk.clone(),
             Some((interval, bytes)) => {
                 interval.tick().await;
                 self.chunk.slice(..*bytes)
             }
-        }
+        };
+        WRITTEN.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+        chunk
+    }
+}
+
+/// Bytes of the bulk of the urgent case so far; a process runs one at a time.
+static WRITTEN: AtomicU64 = AtomicU64::new(0);
+
+/// What the bulk beside urgent requests does meanwhile.
+pub(crate) struct Beside {
+    at: Instant,
+    written: u64,
+}
+
+impl Beside {
+    /// From the first request on.
+    pub(crate) fn begin() -> Beside {
+        Beside { at: Instant::now(), written: WRITTEN.load(Ordering::Relaxed) }
+    }
+
+    /// MB/s until now.
+    pub(crate) fn rate(self) -> f64 {
+        let written = WRITTEN.load(Ordering::Relaxed) - self.written;
+        written as f64 / 1e6 / self.at.elapsed().as_secs_f64()
     }
 }
 
@@ -131,13 +156,14 @@ where
     if load.is_some() {
         tokio::time::sleep(RUN_UP).await;
     }
-    let mut times = Latencies::with_capacity(count as usize);
+    let (mut times, beside) = (Latencies::with_capacity(count as usize), Beside::begin());
     for _ in 0..count {
         tokio::time::sleep(PAUSE).await;
         let start = Instant::now();
         one().await?;
         times.push(start.elapsed());
     }
+    times.beside = beside.rate();
     end_load(load).await?;
     Ok(times)
 }

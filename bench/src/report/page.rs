@@ -121,6 +121,7 @@ fn measures(case: Case) -> Vec<Measure> {
         Case::Idle { .. } => vec![memory, Measure { name: "CPU of making them", ..cpu }],
         // The rate of paced requests says nothing that their times do not, and their CPU is that of the bulk too.
         Case::Urgent { load: Load::None, .. } => vec![p99, cpu],
+        Case::Urgent { load: Load::Full, .. } => vec![p99, Measure { name: "bulk beside them", ..rate }],
         Case::Urgent { .. } => vec![p99],
         _ => vec![rate, cpu, p99],
     }
@@ -168,6 +169,11 @@ fn table(out: &mut String, case: Case, runs: &Runs<'_>, rows: &[&Summary]) {
         Case::Idle { .. } => (
             "| | KiB each, server | × | CPU µs/connection client | server | both | × |\n|---|--:|--:|--:|--:|--:|--:|",
             idle_cells,
+        ),
+        Case::Urgent { load: Load::Full | Load::Paced { .. }, .. } => (
+            "| | bulk, MB/s | × | p50 µs | p99 µs | × | CPU µs each client | server | both | × | peak MiB client | server |\n\
+             |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+            request_cells,
         ),
         _ => (
             "| | per s | × | p50 µs | p99 µs | × | CPU µs each client | server | both | × | peak MiB client | server |\n\

@@ -79,6 +79,7 @@ const NODE: &[(&str, &str)] = &[
     ("streams_in", "How many exchanges do peers begin?"),
     ("streams_out", "How many does this node begin?"),
     ("streams_reused", "How many requests cost no stream of their own?"),
+    ("queues_kept_short", "Is bulk slower for a while because something urgent runs beside it?"),
     ("stream_bytes_in", "How much of what comes in is the application's?"),
     ("stream_bytes_out", "How much of what goes out is the application's?"),
     ("bytes_copied", "How many bytes are copied in memory? With the stream bytes: how often each?"),

@@ -135,6 +135,7 @@ fn connection(connection: &ConnectionNow) -> Value {
         "granted": connection.granted,
         "granted_max": connection.granted_max,
         "starved": connection.starved,
+        "kept_short": connection.kept_short,
         "retired": connection.retired,
         "streams": {
             "all": streams.all, "to_open": streams.to_open, "queued": streams.queued, "resting": streams.resting, "for_peer": streams.for_peer,

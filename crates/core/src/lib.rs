@@ -40,12 +40,12 @@ pub use libp2p_identity::{Keypair, PeerId, PublicKey};
 pub use limits::{LimitError, LimitValue, Limits};
 pub use message::Message;
 pub use multiaddr::Multiaddr;
-#[doc(hidden)]
-pub use node::{fuzz_claims, fuzz_datagrams};
 pub use node::{
     CODE_NO_ROOM, Config, ConnId, Event, Identity, LookupId, Node, PipeAction, PipeEvent, RawRead, Refused, StreamRef,
     quic_address, tcp_address,
 };
+#[doc(hidden)]
+pub use node::{fuzz_claims, fuzz_datagrams};
 pub use proto::{Framing, Idle, PacketError, PacketProtocol, Priority, Request, StreamProtocol};
 pub use report::{
     Audit, BOUNDS_US, Carrier, ConnectionNow, Counters, Histogram, Latency, Now, PeerNow, PerCarrier, PerProtocol, StreamsNow,

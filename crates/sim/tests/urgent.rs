@@ -124,3 +124,48 @@ fn what_was_handed_over_and_ended_arrives_beside_urgent_bytes_at_full_rate() {
         assert_eq!((bulk.sent_bytes(), bulk.delivered_bytes()), (20_000, 20_000), "the last bytes of an ended stream starve");
     });
 }
+
+/// With a queue that holds all of a window and loses nothing, an urgent request waits for all that is under way: half a second here, if that is not kept short.
+#[test]
+fn while_something_urgent_may_come_the_queue_is_kept_short() {
+    over_each("while_something_urgent_may_come_the_queue_is_kept_short", 2, |world, over| {
+        if over != Over::Quic {
+            return;
+        }
+        let (rate, latency) = (2_000_000, 5 * MS);
+        let mut link = Link::new(latency).rate(rate);
+        (link.queue_bytes, link.queue_delay) = (64 << 20, Duration::from_secs(60));
+        world.net().set_default(link);
+        let (a, b) = pair(world, over);
+        serve_echo(&b);
+        let bulk = Flow::new("bulk", 1);
+        run_at_full_rate(world, &a, &b, &PIPE, Priority::Bulk, &bulk);
+        world.run_for(Duration::from_secs(5));
+        let under_way = |bulk: &Flow| Duration::from_millis((bulk.sent_bytes() - bulk.delivered_bytes()) * 1_000 / rate);
+        let queue = under_way(&bulk);
+        let ask = |world: &mut World, index| {
+            world.run_for(50 * MS);
+            let asked = world.now();
+            let reply = world.block_on(a.request_with(b.peer_id(), &ECHO, Priority::Urgent, common::body(index, 64)));
+            assert!(reply.is_ok(), "request {index}: {reply:?}");
+            world.now() - asked
+        };
+        let first = ask(world, 0);
+        // The queue is what it is until it has drained, and the path is known again a while later.
+        let _: Vec<Duration> = (1..100).map(|index| ask(world, index)).collect();
+        let (before, begin) = (bulk.delivered_bytes(), world.now());
+        let mut trips: Vec<Duration> = (100..200).map(|index| ask(world, index)).collect();
+        let moved = (bulk.delivered_bytes() - before) as f64 / (world.now() - begin).as_secs_f64();
+        let p99 = percentile(&mut trips, 99);
+        // What is under way of bulk takes three round trips; then come the two ways, and as much again for what else takes its time.
+        let most = 2 * (6 * latency + 2 * latency);
+        println!("bulk had {queue:?} under way; the first took {first:?}, p99 of the later ones is {p99:?} of at most {most:?}");
+        assert!(queue > 2 * most, "{queue:?} under way: there is nothing to keep short");
+        assert!(p99 <= most, "p99 {p99:?}, at most {most:?}");
+        assert!(moved > 0.9 * rate as f64, "bulk beside them is slower than the link: {moved} B/s");
+        world.run_for(Duration::from_secs(15));
+        assert!(a.api().counters().totals.queues_kept_short > 0, "it is not counted");
+        let again = under_way(&bulk);
+        assert!(again > queue / 2, "{again:?}, long after the last urgent byte: it was {queue:?}");
+    });
+}

@@ -300,6 +300,11 @@ fn of_connection(connection: &ConnectionNow, newest: bool, limits: &Limits) -> V
     } else {
         all.push(say(used));
     }
+    if let Some(most) = connection.kept_short {
+        let why = "something urgent used it in the last 10 s, and would wait behind all that is under way";
+        let next = "they may have more again when nothing urgent was sent for 10 s";
+        all.push(say(format!("Its less urgent streams have at most {} under way", bytes(most))).why(why).next(next));
+    }
     all.extend(of_streams(connection));
     all
 }
@@ -419,6 +424,7 @@ mod tests {
             granted_max: 100,
             starved: false,
             retired: false,
+            kept_short: Some(65_536),
             streams: Default::default(),
         };
         let peer = PeerNow { peer: PeerId::random(), agent: None, protected: false, connections: vec![connection] };
@@ -429,6 +435,7 @@ mod tests {
         }
         assert!(text.contains("Nothing was heard from it for 20 s"), "{text}");
         assert!(text.contains("if nothing comes within 10 s the connection is given up"), "{text}");
+        assert!(text.contains("less urgent streams have at most 64 KiB under way.\n  Why: something urgent used it"), "{text}");
         let json: serde_json::Value = serde_json::from_str(&explained.to_json()).expect("JSON");
         assert_eq!((&json["of"], &json["name"]), (&"peer".into(), &peer.peer.to_string().into()));
         assert_eq!(json["sentences"][1]["is"], "Nothing was heard from it for 20 s");

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 
-use super::claims::Identity;
 use super::Node;
+use super::claims::Identity;
 use super::machine::Machine;
 use super::role::Role;
 use super::state::{ConnId, ConnState, Phase, Stream, StreamRef};

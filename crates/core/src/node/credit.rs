@@ -12,7 +12,7 @@ use crate::budget::{Account, Grant};
 use crate::limits::{CONNECTION_BYTES, Limits};
 
 /// The shortest time over which a rate is taken, for paths with hardly any delay.
-const MEASURE_MIN: Duration = Duration::from_millis(10);
+pub(super) const MEASURE_MIN: Duration = Duration::from_millis(10);
 
 /// A connection's windows and their grant.
 #[derive(Debug)]
@@ -140,7 +140,7 @@ fn doubled(window: u64, max: u64, moved: u64, needed: u64) -> Option<u64> {
 }
 
 /// How many bytes `bytes` in `passed` make in `time`.
-fn per(bytes: u64, passed: Duration, time: Duration) -> u64 {
+pub(super) fn per(bytes: u64, passed: Duration, time: Duration) -> u64 {
     let micros = passed.as_micros().max(1);
     let product = u128::from(bytes).saturating_mul(time.as_micros());
     u64::try_from(product.checked_div(micros).unwrap_or(u128::MAX)).unwrap_or(u64::MAX)

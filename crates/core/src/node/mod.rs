@@ -24,6 +24,7 @@ mod admission;
 mod arrive;
 mod audit;
 mod blame;
+mod calm;
 mod claims;
 mod commands;
 mod credit;

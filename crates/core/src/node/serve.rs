@@ -50,6 +50,7 @@ impl Node {
         }
         cost = cost.saturating_add(self.take_owed(slot));
         self.review_credit(now, slot);
+        self.keep_calm(now, slot);
         if self.settle(now, slot) {
             return (cost, false);
         }

@@ -9,8 +9,9 @@ use bytes::BytesMut;
 use libp2p_identity::PeerId;
 use slab::Slab;
 
-use super::claims::Identity;
 use super::admission::Use;
+use super::calm::Calm;
+use super::claims::Identity;
 use super::credit::Credit;
 use super::held::Flow;
 use super::machine::Machine;
@@ -240,6 +241,7 @@ pub(super) struct ConnState {
     pub(super) dialled: bool,
     pub(super) account: Arc<Account>,
     pub(super) credit: Credit,
+    pub(super) calm: Calm,
     pub(super) inbox: Inbox,
     /// How a pipe ended whose last bytes still wait.
     pub(super) end: Option<PipeEnd>,
@@ -341,6 +343,7 @@ impl ConnState {
             phase: start.phase,
             account: start.account,
             credit: start.credit,
+            calm: Calm::new(start.now),
             inbox: start.inbox,
             end: None,
             owed: 0,

@@ -64,6 +64,7 @@ fn connection(at: Instant, conn: &ConnState) -> ConnectionNow {
         granted_max: conn.account.max(),
         starved: conn.starved,
         retired: conn.retired.is_some(),
+        kept_short: conn.calm.enough(),
         streams: streams(conn),
     }
 }

@@ -132,6 +132,8 @@ counters! {
         streams_out,
         /// Requests, of peers and to peers, on a stream that had one before.
         streams_reused,
+        /// Times that less urgent streams of a connection were kept from making a long queue, because urgent ones came.
+        queues_kept_short,
         /// Stream bytes consumed.
         stream_bytes_in,
         /// Stream bytes handed to the transport.

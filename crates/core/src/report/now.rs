@@ -83,6 +83,8 @@ pub struct ConnectionNow {
     pub starved: bool,
     /// It was superseded by another one, and goes when it is not used any more.
     pub retired: bool,
+    /// What less urgent streams may have under way, in bytes, while something urgent may come. `None`: as much as its windows hold.
+    pub kept_short: Option<u64>,
     /// Its streams.
     pub streams: StreamsNow,
 }

@@ -52,7 +52,8 @@ impl StreamPort for Port<'_> {
             inner.send_stream(id).write_chunks(std::slice::from_mut(chunk)).map(|written| written.bytes)
         });
         match written {
-            Ok(_) | Err(quic::WriteError::Blocked) => self.room.wrote(id, level, chunk.is_empty()),
+            Ok(bytes) => self.room.wrote(id, level, bytes, chunk.is_empty()),
+            Err(quic::WriteError::Blocked) => self.room.wrote(id, level, 0, false),
             Err(_) => self.room.forget(id),
         }
         match written {

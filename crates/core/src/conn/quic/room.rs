@@ -2,6 +2,7 @@
 //!
 //! The QUIC crate gives it to whoever asks first, so bulk would take from urgent bytes at full rate as much as it leaves them. Here, while a stream of a
 //! higher priority waits for room, a lower one may only fill a part of the window; as more is always filled then, what becomes free is the higher one's.
+//! And while something urgent may come, the others have a shorter window (`node/calm.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,10 +11,12 @@ use super::quic::{self, StreamId};
 /// A window is this many parts: one more of them is out of bounds for each higher priority that waits.
 const PARTS: u64 = 4;
 const LEVELS: usize = 3;
+/// The rank of urgent streams.
+const URGENT: usize = LEVELS - 1;
 
 /// The level of a stream, from 0 up, as the QUIC crate counts them from -1.
 fn rank(level: i32) -> usize {
-    usize::try_from(level.saturating_add(1)).unwrap_or(0).min(LEVELS.saturating_sub(1))
+    usize::try_from(level.saturating_add(1)).unwrap_or(0).min(URGENT)
 }
 
 /// Which streams of a connection wait for room.
@@ -21,6 +24,10 @@ fn rank(level: i32) -> usize {
 pub(super) struct Room {
     /// The send window in bytes.
     window: u64,
+    /// What of it is open to less urgent streams, if that is less.
+    calm: Option<u64>,
+    /// Bytes that streams of the highest level were given since that was asked last.
+    urgent: u64,
     /// Those whose last bytes did not all find room, and their rank.
     waiting: BTreeMap<StreamId, usize>,
     /// How many of those there are of each rank.
@@ -42,8 +49,10 @@ impl Room {
 
     /// The part of the window that a stream of `level` may fill, in bytes.
     pub(super) fn within(&self, level: i32) -> u64 {
-        let higher = self.ranks.iter().skip(rank(level).saturating_add(1)).filter(|count| **count > 0).count();
-        self.window.saturating_sub((self.window / PARTS).saturating_mul(higher as u64))
+        let rank = rank(level);
+        let window = self.calm.filter(|_| rank < URGENT).map_or(self.window, |calm| calm.min(self.window));
+        let higher = self.ranks.iter().skip(rank.saturating_add(1)).filter(|count| **count > 0).count();
+        window.saturating_sub((window / PARTS).saturating_mul(higher as u64))
     }
 
     /// The window in bytes.
@@ -51,8 +60,11 @@ impl Room {
         self.window
     }
 
-    /// A stream was written to: whether all of it found room.
-    pub(super) fn wrote(&mut self, id: StreamId, level: i32, all: bool) {
+    /// A stream was given so many bytes: whether all of them found room.
+    pub(super) fn wrote(&mut self, id: StreamId, level: i32, bytes: usize, all: bool) {
+        if rank(level) == URGENT {
+            self.urgent = self.urgent.saturating_add(bytes as u64);
+        }
         if all {
             return self.forget(id);
         }
@@ -119,6 +131,25 @@ impl super::Conn {
         if self.room.waiting.is_empty() && self.room.held.is_empty() {
             (self.room.waiting, self.room.held) = (BTreeMap::new(), BTreeSet::new());
         }
+    }
+
+    /// Whether streams wait for room in the send window.
+    pub(crate) fn is_hungry(&self) -> bool {
+        !self.room.waiting.is_empty()
+    }
+
+    /// How many urgent bytes were written since this was asked last.
+    pub(crate) fn take_urgent(&mut self) -> u64 {
+        std::mem::take(&mut self.room.urgent)
+    }
+
+    /// Leaves less urgent streams so many bytes of the send window. Returns whether they had all of it before.
+    pub(crate) fn set_calm(&mut self, bytes: Option<u64>) -> bool {
+        let before = std::mem::replace(&mut self.room.calm, bytes);
+        if before != bytes {
+            self.room.look_again();
+        }
+        before.is_none() && bytes.is_some()
     }
 
     pub(crate) fn set_send_window(&mut self, bytes: u64) {

@@ -37,7 +37,10 @@ fn hear(before: Identity, message: &[u8], [peer, other]: [&PeerId; 2], path: Sco
     assert!(message.len() <= LIMITS.message_bytes_max);
     let after = merged(before.clone(), &told, path);
     assert_eq!(merged(after.clone(), &told, path), after, "said twice");
-    assert!(after.agent.len() <= LIMITS.agent_bytes_max && after.protocol_version.len() <= message.len().max(before.protocol_version.len()));
+    assert!(
+        after.agent.len() <= LIMITS.agent_bytes_max
+            && after.protocol_version.len() <= message.len().max(before.protocol_version.len())
+    );
     assert!(after.protocols.len() <= LIMITS.protocols_max);
     assert!(after.protocols.iter().all(|name| name.len() <= LIMITS.protocol_bytes_max));
     assert!(after.addresses.len().saturating_add(after.out_of_scope) <= LIMITS.addrs_max);
