@@ -19,7 +19,7 @@ const URGENT_REST: Duration = Duration::from_secs(10);
 /// One fills the path. Two keep it full if each side takes its turns at once; on loopback, where turns take longer than the path, bulk is a third as fast with
 /// two and urgent bytes take twice as long with four (measured beside each other in `bench/`, case `urgent`).
 const ROUNDS: u32 = 3;
-/// Less urgent streams may have so many bytes under way whatever the path: ten datagrams, as at its beginning (RFC 9002, section 7.2).
+/// Less urgent streams may have so many bytes under way whatever the path: about ten datagrams, as at its beginning (RFC 9002, section 7.2).
 const LEAST: u64 = 16 << 10;
 /// After so long with no more than that, the path is as long as it seems.
 const PERIOD: Duration = Duration::from_secs(2);
@@ -94,7 +94,7 @@ impl Calm {
 
     /// How many bytes keep the path busy, with only a short queue in front of it.
     fn fills(&self) -> u64 {
-        per(self.rate, Duration::from_secs(1), self.shortest.saturating_mul(ROUNDS))
+        per(self.rate, Duration::from_secs(1), self.shortest.saturating_mul(ROUNDS)).max(LEAST)
     }
 
     /// How many bytes may be under way for less urgent streams to be given more. Urgent ones, which are not held back, do not count: those that were written in
@@ -103,7 +103,7 @@ impl Calm {
     pub(super) fn enough(&self) -> Option<u64> {
         self.until.filter(|_| !self.mostly_urgent)?;
         let [written, earlier] = self.urgent;
-        Some(self.fills().max(LEAST).saturating_add(written).saturating_add(earlier))
+        Some(self.fills().saturating_add(written).saturating_add(earlier))
     }
 }
 
@@ -160,7 +160,7 @@ mod tests {
         let end = *now + time;
         while *now < end {
             *now += rtt;
-            calm.measure(*now, rtt, calm.bytes_out + calm.fills().max(LEAST), true);
+            calm.measure(*now, rtt, calm.bytes_out + calm.fills(), true);
         }
     }
 
@@ -170,11 +170,11 @@ mod tests {
         calm.until = Some(now + 100 * PERIOD);
         now += 100 * MS;
         calm.measure(now, 10 * MS, 1_000_000, true);
-        assert_eq!(calm.fills().max(LEAST), 300_000);
+        assert_eq!(calm.fills(), 300_000);
         fill(&mut calm, &mut now, 100 * MS, PERIOD / 2);
-        assert_eq!(calm.fills().max(LEAST), LEAST, "it seems to be a queue");
+        assert_eq!(calm.fills(), LEAST, "it seems to be a queue");
         fill(&mut calm, &mut now, 100 * MS, PERIOD + PERIOD / 2);
-        assert!(calm.fills().max(LEAST) > 10 * LEAST, "{calm:?}");
+        assert!(calm.fills() > 10 * LEAST, "{calm:?}");
     }
 
     #[test]
@@ -184,9 +184,9 @@ mod tests {
         calm.measure(now + 100 * MS, 2 * MS, 1_000_000, true);
         for round in 1..1_000 {
             // What is under way takes as long as it takes a full path to move it.
-            let queue = Duration::from_micros(calm.fills().max(LEAST) / 10);
+            let queue = Duration::from_micros(calm.fills() / 10);
             calm.measure(now + 100 * MS + round * 10 * MS, queue, 1_000_000 + 100_000 * u64::from(round), true);
         }
-        assert_eq!(calm.fills().max(LEAST), 60_000, "{calm:?}");
+        assert_eq!(calm.fills(), 60_000, "{calm:?}");
     }
 }
