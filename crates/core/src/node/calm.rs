@@ -110,7 +110,7 @@ impl Calm {
 impl Node {
     /// Lets less urgent streams of a connection fill as much of its send window as they may now.
     pub(super) fn keep_calm(&mut self, now: Instant, slot: usize) {
-        let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_deref_mut) else {
+        let Some(conn) = self.conn_mut(slot) else {
             return;
         };
         let Some(quic) = conn.quic.as_quic() else {
